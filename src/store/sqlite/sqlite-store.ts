@@ -27,27 +27,28 @@ import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
 import { Database, storeError } from './database/database.ts'
 import { FileWatch } from './database/file-watch.ts'
 import { healthOf } from './database/health.ts'
-import { Space } from './database/space.ts'
+import type { Space } from './database/space.ts'
 import { parseSqliteUrl } from './database/sqlite-url.ts'
 import { type Tx, Writer } from './database/writer.ts'
 import { Documents } from './documents/documents.ts'
 import { Chores } from './due/chores.ts'
-import { Due } from './due/due.ts'
+import type { Due } from './due/due.ts'
 import { Removal } from './due/removal.ts'
 import { Outbox } from './events/outbox.ts'
-import { Flows } from './flows/flows.ts'
+import type { Flows } from './flows/flows.ts'
 import { Inspection } from './inspect/inspection.ts'
-import { Limits } from './limits/limits.ts'
-import { Attempts } from './records/attempts.ts'
-import { Logs } from './records/logs.ts'
+import type { Limits } from './limits/limits.ts'
+import { partsOf } from './parts.ts'
+import type { Attempts } from './records/attempts.ts'
+import type { Logs } from './records/logs.ts'
 import { Queries } from './scan/queries.ts'
 import { Submitter } from './submit/submitter.ts'
-import { GroupScheduler } from './turn/group-scheduler.ts'
-import { Planner } from './turn/planner.ts'
-import { RateLog } from './turn/rate-log.ts'
+import type { GroupScheduler } from './turn/group-scheduler.ts'
+import type { Planner } from './turn/planner.ts'
+import type { RateLog } from './turn/rate-log.ts'
 import { Transitions } from './turn/transitions.ts'
-import { Rates } from './types/rates.ts'
-import { Registry } from './types/types.ts'
+import type { Rates } from './types/rates.ts'
+import type { Registry } from './types/types.ts'
 
 const TIMER_MS_MAX = 60_000
 /**
@@ -101,50 +102,28 @@ export class SqliteStore implements Store {
     this.#options = options
     this.#waiters = new Waiters(options.after)
     this.#database = new Database(path, inMemory, synchronous, options.openWaitMs)
-    this.#due = new Due(this.#database)
-    this.#registry = new Registry(this.#database, options)
-    this.#rates = new Rates(this.#database)
-    this.#rateLog = new RateLog(this.#database)
-    this.#limits = new Limits(this.#database, this.#rateLog)
-    this.#groups = new GroupScheduler(this.#database, this.#limits)
-    this.#space = new Space(this.#database)
-    this.#flows = new Flows(this.#database)
-    this.#attempts = new Attempts(this.#database)
-    this.#logs = new Logs(this.#database, options.logLinesMax)
-    const [registry, rates, groups] = [this.#registry, this.#rates, this.#groups]
-    const [limits, rateLog, flows] = [this.#limits, this.#rateLog, this.#flows]
-    this.#planner = new Planner(registry, groups, limits, rateLog)
-    this.#transitions = new Transitions(
-      registry,
-      rates,
-      groups,
-      limits,
-      this.#planner,
-      rateLog,
-      flows,
-      this.#attempts,
-      options,
-    )
-    this.#submitter = new Submitter(registry, groups, limits, flows, this.#transitions, options)
-    this.#documents = new Documents(this.#database, registry, this.#submitter)
-    this.#queries = new Queries(this.#database, flows)
-    this.#inspection = new Inspection(
-      this.#database,
-      registry,
-      rates,
-      groups,
-      limits,
-      this.#planner,
-      rateLog,
-      flows,
-      options,
-    )
+    const parts = partsOf(this.#database, options)
+    this.#due = parts.due
+    this.#registry = parts.registry
+    this.#rates = parts.rates
+    this.#rateLog = parts.rateLog
+    this.#limits = parts.limits
+    this.#groups = parts.groups
+    this.#planner = parts.planner
+    this.#space = parts.space
+    this.#flows = parts.flows
+    this.#attempts = parts.attempts
+    this.#logs = parts.logs
+    this.#transitions = new Transitions(parts)
+    this.#submitter = new Submitter(parts, this.#transitions)
+    this.#documents = new Documents(this.#database, parts.registry, this.#submitter)
+    this.#queries = new Queries(this.#database, parts.flows)
+    this.#inspection = new Inspection(parts)
     this.#outbox = new Outbox(this.#database, (work) => this.#read(work))
-    this.#removal = new Removal(this.#transitions, this.#flows, [this.#attempts, this.#logs], this.#outbox, options)
-    this.#chores = new Chores({
-      ...{ database: this.#database, due: this.#due, transitions: this.#transitions, flows, rates, groups, limits },
-      ...{ removal: this.#removal, documents: this.#documents, outbox: this.#outbox, space: this.#space, options },
-    })
+    const kept = [parts.attempts, parts.logs]
+    this.#removal = new Removal(this.#transitions, parts.flows, kept, this.#outbox, options)
+    const [transitions, removal, documents, outbox] = [this.#transitions, this.#removal, this.#documents, this.#outbox]
+    this.#chores = new Chores({ ...parts, transitions, removal, documents, outbox })
     this.#writer = new Writer(this.#database, this.#due, options.clock, {
       begun: () => this.#refresh(),
       beforeCommit: (tx) => {

@@ -1,31 +1,17 @@
-import { FOLLOWED_MAX, type StoreOptions } from '../../options.ts'
+import { FOLLOWED_MAX } from '../../options.ts'
 import type { Swept } from '../../store.ts'
-import type { Database } from '../database/database.ts'
-import type { Space } from '../database/space.ts'
 import type { Tx } from '../database/writer.ts'
 import type { Documents } from '../documents/documents.ts'
 import type { Outbox } from '../events/outbox.ts'
-import type { Flows } from '../flows/flows.ts'
-import type { Limits } from '../limits/limits.ts'
-import type { GroupScheduler } from '../turn/group-scheduler.ts'
+import type { Parts } from '../parts.ts'
 import type { Transitions } from '../turn/transitions.ts'
-import type { Rates } from '../types/rates.ts'
-import type { Due } from './due.ts'
 import type { Removal } from './removal.ts'
 
-export interface ChoreParts {
-  database: Database
-  due: Due
+export interface ChoreParts extends Parts {
   transitions: Transitions
-  flows: Flows
-  rates: Rates
-  groups: GroupScheduler
-  limits: Limits
   removal: Removal
   documents: Documents
   outbox: Outbox
-  space: Space
-  options: StoreOptions
 }
 
 /** Everything that a sweep does because its time has come, except for documents. */

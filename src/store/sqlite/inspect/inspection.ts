@@ -4,6 +4,7 @@ import type { Facts, Holder, InspectQuery, StoreOptions, TaskFacts, TypeFacts, W
 import type { Database, Row } from '../database/database.ts'
 import type { Flows } from '../flows/flows.ts'
 import type { Limits } from '../limits/limits.ts'
+import type { Parts } from '../parts.ts'
 import { groupOf, taskOf } from '../records/rows.ts'
 import type { GroupScheduler } from '../turn/group-scheduler.ts'
 import type { Planner } from '../turn/planner.ts'
@@ -29,26 +30,16 @@ export class Inspection {
   readonly #flows: Flows
   readonly #options: StoreOptions
 
-  constructor(
-    database: Database,
-    registry: Registry,
-    rates: Rates,
-    groups: GroupScheduler,
-    limits: Limits,
-    planner: Planner,
-    rateLog: RateLog,
-    flows: Flows,
-    options: StoreOptions,
-  ) {
-    this.#database = database
-    this.#registry = registry
-    this.#rates = rates
-    this.#groups = groups
-    this.#limits = limits
-    this.#planner = planner
-    this.#rateLog = rateLog
-    this.#flows = flows
-    this.#options = options
+  constructor(parts: Parts) {
+    this.#database = parts.database
+    this.#registry = parts.registry
+    this.#rates = parts.rates
+    this.#groups = parts.groups
+    this.#limits = parts.limits
+    this.#planner = parts.planner
+    this.#rateLog = parts.rateLog
+    this.#flows = parts.flows
+    this.#options = parts.options
   }
 
   inspect(query: InspectQuery, now: number): Facts {

@@ -5,6 +5,7 @@ import type { StoreOptions, Submitted } from '../../store.ts'
 import type { Tx } from '../database/writer.ts'
 import type { Decided, Flows } from '../flows/flows.ts'
 import type { Limits } from '../limits/limits.ts'
+import type { Parts } from '../parts.ts'
 import { eventBody, taskOf } from '../records/rows.ts'
 import type { GroupScheduler } from '../turn/group-scheduler.ts'
 import type { Transitions } from '../turn/transitions.ts'
@@ -19,20 +20,13 @@ export class Submitter {
   readonly #transitions: Transitions
   readonly #options: StoreOptions
 
-  constructor(
-    registry: Registry,
-    groups: GroupScheduler,
-    limits: Limits,
-    flows: Flows,
-    transitions: Transitions,
-    options: StoreOptions,
-  ) {
-    this.#registry = registry
-    this.#groups = groups
-    this.#limits = limits
-    this.#flows = flows
+  constructor(parts: Parts, transitions: Transitions) {
+    this.#registry = parts.registry
+    this.#groups = parts.groups
+    this.#limits = parts.limits
+    this.#flows = parts.flows
+    this.#options = parts.options
     this.#transitions = transitions
-    this.#options = options
   }
 
   submit(tx: Tx, specs: readonly TaskSpec[]): Submitted[] {

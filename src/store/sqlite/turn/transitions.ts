@@ -19,6 +19,7 @@ import type { Value } from '../database/database.ts'
 import type { Tx } from '../database/writer.ts'
 import type { Decided, Ended, Flows } from '../flows/flows.ts'
 import type { Limits } from '../limits/limits.ts'
+import type { Parts } from '../parts.ts'
 import type { Attempts } from '../records/attempts.ts'
 import { eventBody, startedOf, stateOf, type TaskState, tokenOf } from '../records/rows.ts'
 import type { Rates } from '../types/rates.ts'
@@ -52,26 +53,16 @@ export class Transitions {
   /** The tasks that this process started, by token: settling need not read them again, and detects later changes. */
   readonly #started = new Map<string, TaskState>()
 
-  constructor(
-    registry: Registry,
-    rates: Rates,
-    groups: GroupScheduler,
-    limits: Limits,
-    planner: Planner,
-    rateLog: RateLog,
-    flows: Flows,
-    attempts: Attempts,
-    options: StoreOptions,
-  ) {
-    this.#attempts = attempts
-    this.#flows = flows
-    this.#registry = registry
-    this.#rates = rates
-    this.#groups = groups
-    this.#limits = limits
-    this.#planner = planner
-    this.#rateLog = rateLog
-    this.#options = options
+  constructor(parts: Parts) {
+    this.#attempts = parts.attempts
+    this.#flows = parts.flows
+    this.#registry = parts.registry
+    this.#rates = parts.rates
+    this.#groups = parts.groups
+    this.#limits = parts.limits
+    this.#planner = parts.planner
+    this.#rateLog = parts.rateLog
+    this.#options = parts.options
   }
 
   /** After a rollback, nothing that was cached in memory is valid. */
