@@ -10,6 +10,7 @@ import { QUEUE_DEFAULTS } from '../../src/queue/queue.ts'
 import { SHARED } from '../../src/server/openapi.ts'
 import { StatsSchema } from '../../src/server/system.ts'
 import { EVENT_FIELDS, type TaskEvent } from '../../src/task/event.ts'
+import { TASK_DEFAULTS, type Task } from '../../src/task/task.ts'
 import { typeOf } from './http.ts'
 import { block, code, documentOf, table } from './markdown.ts'
 
@@ -31,7 +32,17 @@ const EVENT: TaskEvent = {
   workerId: 'host-4711-0f3a9c1e',
   at: Date.UTC(2026, 0, 31, 12),
 }
+const LINE = {
+  n: 1,
+  delivery: 1,
+  attempt: 1,
+  time: '2026-01-31T12:00:00.000Z',
+  level: 'info',
+  message: '',
+  fields: null,
+} as const
 const MESSAGES: readonly Message[] = [
+  topics.ofLine({ ...TASK_DEFAULTS, id: EVENT.taskId } as unknown as Task, LINE),
   ...topics.ofEvent(EVENT),
   ...topics.ofEvent({ ...EVENT, kind: 'progress', status: 'processing' }),
   topics.ofStats({}),
@@ -42,6 +53,7 @@ const FILTERS: readonly [filter: string, receives: string][] = [
   [topics.task('<id>'), 'the state of one task and its changes'],
   [topics.task('+'), 'the states of all tasks'],
   [topics.progress('<id>'), 'the progress of one task'],
+  [`${topics.task('<id>')}/logs`, 'the log of one task'],
   [topics.changesOf('<type>'), 'all changes of one type'],
   [`${PREFIX}/events/+/failed/#`, 'all failures'],
   [`${PREFIX}/events/<type>/failed/#`, 'the failures of one type'],
@@ -71,6 +83,7 @@ export function mqtt(): string {
     '## Subscribing',
     filterTable(),
     LATE,
+    LOGS,
     '## Fields of a change',
     'The payload on `tasks/<id>`, `tasks/<id>/progress` and `events/…` is an object with these fields:',
     fieldTable(),
@@ -118,6 +131,10 @@ embedded broker refuses other filters (\`0x80\`). A subscription to \`${topics.t
 A subscription that matches the topics of all tasks receives the states of the ${number(STATES_MAX)} newest tasks, up to
 ${number(STATES_BYTES_MAX / 2 ** 20)} MiB; with an external broker, it receives all retained states. From the embedded broker, a filter such as
 \`${topics.task('<id>')}/#\` receives changes only.`
+
+const LOGS = `\`${topics.task('<id>')}/logs\` has the lines that the handler of a task logs, about a second after they were written: first the
+kept ones, then each new one. The payload is a line as in \`GET /api/v1/tasks/<id>/logs\`. Only the embedded broker sends lines, and only
+of tasks that a filter names. A line is sent again when another client subscribes; its \`n\` tells.`
 
 const REMOVED = `An **empty payload** on \`${topics.task('<id>')}\` means that retention or a purge has deleted the task. Values of \`--redact\` paths appear as
 \`[redacted]\`. A message that is too large for the external broker is sent without its result and progress, or not at all if it is

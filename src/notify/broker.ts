@@ -51,7 +51,7 @@ export class EmbeddedBroker implements Live {
     maxPayload: BROKER_LIMITS.receivedBytes,
     handleProtocols: (offered) => [...offered].find((name) => name.startsWith('mqtt')) ?? false,
   })
-  readonly #subscribers = new Subscribers(BROKER_LIMITS.drainMs)
+  readonly #subscribers: Subscribers
   readonly #publisher: EventPublisher
   /** Connections whose publishing was logged. */
   readonly #publishers = new WeakSet<Duplex>()
@@ -66,6 +66,7 @@ export class EmbeddedBroker implements Live {
     tls?.follow(this.#tcp as TlsServer)
     this.#authorization = admit ? new ClientAuthorization(admit, (client) => this.#subscribers.countOf(client)) : null
     this.#topics = new Topics(prefix)
+    this.#subscribers = new Subscribers(BROKER_LIMITS.drainMs, (filter) => this.#topics.loggedTaskOf(filter))
     this.#views = new MessageViews(queue, (client) => this.#authorization?.authorizationOf(client))
     this.#retained = new RetainedStates(queue, this.#topics)
     const { drainMs: drainTimeout } = BROKER_LIMITS
@@ -83,6 +84,7 @@ export class EmbeddedBroker implements Live {
           return shown && this.#retained.passes(client, shown) ? shown : null
         }),
       prepare: (events) => this.#views.prepare(events, this.#subscribers.clients),
+      followed: () => this.#subscribers.followed,
       tenants: () => this.#views.tenantsOf(this.#subscribers.clients),
       missed: () => {
         options.logger.warn(

@@ -3,6 +3,7 @@ import type { EventsPage } from '../queue/queue.ts'
 import type { Bounds } from '../task/bounds.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { LiveOptions } from './live.ts'
+import { type Followed, LogFollower } from './log-follower.ts'
 import { type Message, type Topics, WORKER_STATES } from './topics.ts'
 
 const PAGE = 1_000
@@ -20,6 +21,8 @@ export interface PublisherTarget {
   isHeard: (topic: string) => boolean
   /** Before what these events tell is published. */
   prepare: (events: readonly TaskEvent[]) => Promise<void>
+  /** The logs that subscribers follow. */
+  followed: () => Followed
   /** Subscribers that see a part of the queue. */
   tenants: () => Map<string, Bounds>
   /** Resolves when every subscriber has taken it, so that reading goes no faster than they do. */
@@ -37,12 +40,14 @@ export class EventPublisher {
   readonly #topics: Topics
   readonly #target: PublisherTarget
   #reading: { place: Promise<string>; stop: AbortController; done: Promise<unknown> } | undefined
+  readonly #logs: LogFollower
   #workers = new Set<string>()
 
   constructor(options: LiveOptions, topics: Topics, target: PublisherTarget) {
     this.#options = options
     this.#topics = topics
     this.#target = target
+    this.#logs = new LogFollower(options.queue, topics)
   }
 
   /** Resolves when everything that happens from now on will be published. */
@@ -92,6 +97,7 @@ export class EventPublisher {
   async #publishPage(after: string, signal: AbortSignal): Promise<EventsPage> {
     const page = await this.#options.queue.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
     if (page.gap) this.#target.missed()
+    this.#logs.changed(page.events)
     await this.#target.prepare(page.events)
     await this.#target.publish(page.events.flatMap((event) => this.#topics.ofEvent(event)))
     return page
@@ -103,6 +109,7 @@ export class EventPublisher {
       try {
         await this.#publishStats()
         await this.#publishWorkers()
+        await this.#publishLogs()
       } catch (error) {
         this.#options.logger.debug({ err: error }, 'no statistics: the engine failed')
       }
@@ -116,6 +123,13 @@ export class EventPublisher {
     const { statsOf } = this.#options
     for (const [tenant, bounds] of statsOf ? this.#target.tenants() : []) {
       await this.#target.publish([this.#topics.ofStats(await statsOf!(bounds), tenant)])
+    }
+  }
+
+  async #publishLogs(): Promise<void> {
+    for await (const messages of this.#logs.round(this.#target.followed())) {
+      await this.#target.prepare(messages.flatMap(({ event }) => event ?? []))
+      await this.#target.publish(messages)
     }
   }
 

@@ -50,6 +50,8 @@ export class MessageViews {
     const { kind, event, tenant } = message
     if (kind === TOPICS.stats) return (bounds ? this.#nameOf(bounds) : undefined) === tenant ? message : null
     if (bounds && !(event && this.#isWithin(bounds, event))) return null
+    // All of a line is content.
+    if (kind === TOPICS.log && !isFull) return null
     return isFull || !event ? message : this.#stateOf(message, event)
   }
 

@@ -1,4 +1,5 @@
 import type { Client } from 'aedes'
+import type { Followed } from './log-follower.ts'
 import { Packets, type Piece, type Publish, type Qos } from './packets.ts'
 import type { State } from './snapshots.ts'
 import { fits, type Message } from './topics.ts'
@@ -27,6 +28,10 @@ export class Subscribers {
   /** Filters without wildcards by their topic: a thousand pages that each watch one task cost no more than one. */
   readonly #exact = new Map<string, Set<Client>>()
   readonly #wild = new Set<Client>()
+  /** Tasks whose log a filter names, with the number of the latest subscription to it. */
+  readonly #followed = new Map<string, number>()
+  #subscriptions = 0
+  readonly #loggedTaskOf: (filter: string) => string | null
   /** Forgotten with each change of a wildcard. */
   readonly #shapes = new Map<string, WildHearers>()
   /** What the last packet to each client that is acknowledged was numbered with. */
@@ -35,13 +40,21 @@ export class Subscribers {
   /** Memory of pages that were written. */
   readonly #free: Packets[] = []
 
-  /** @param drainMs time after which a client that reads nothing is disconnected */
-  constructor(drainMs: number) {
+  /**
+   * @param drainMs time after which a client that reads nothing is disconnected
+   * @param loggedTaskOf the task whose log a filter names
+   */
+  constructor(drainMs: number, loggedTaskOf: (filter: string) => string | null) {
     this.#drainMs = drainMs
+    this.#loggedTaskOf = loggedTaskOf
   }
 
   get clients(): Iterable<Client> {
     return this.#filters.keys()
+  }
+
+  get followed(): Followed {
+    return this.#followed
   }
 
   get isEmpty(): boolean {
@@ -58,6 +71,8 @@ export class Subscribers {
     this.#shapes.clear()
     if (isWild(filter)) this.#wild.add(client)
     else this.#exact.set(filter, (this.#exact.get(filter) ?? new Set()).add(client))
+    const task = this.#loggedTaskOf(filter)
+    if (task) this.#followed.set(task, ++this.#subscriptions)
   }
 
   remove(client: Client, filter: string): void {
@@ -66,7 +81,11 @@ export class Subscribers {
     this.#shapes.clear()
     const clients = this.#exact.get(filter)
     clients?.delete(client)
-    if (clients?.size === 0) this.#exact.delete(filter)
+    if (clients?.size === 0) {
+      this.#exact.delete(filter)
+      const task = this.#loggedTaskOf(filter)
+      if (task) this.#followed.delete(task)
+    }
     if (![...filters.keys()].some(isWild)) this.#wild.delete(client)
     if (filters.size === 0) this.#filters.delete(client)
   }

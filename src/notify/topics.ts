@@ -1,4 +1,5 @@
 import { eventJson, type TaskEvent } from '../task/event.ts'
+import type { LogLine } from '../task/log-line.ts'
 import type { Task } from '../task/task.ts'
 import type { Qos } from './packets.ts'
 
@@ -32,6 +33,13 @@ export const TOPICS = {
     contentType: 'application/json',
     retain: false,
     qosMax: 2,
+  },
+  log: {
+    path: 'tasks/<id>/logs',
+    tells: 'lines that the handler of a task logs: the kept ones on subscription, then each new one; name the task',
+    contentType: 'application/json',
+    retain: false,
+    qosMax: 1,
   },
   change: {
     path: 'events/<type>/<status>/<id>',
@@ -85,6 +93,7 @@ export class Topics {
   readonly prefix: string
   readonly #taskStart: string
   readonly #progressEnd: string
+  readonly #logEnd: string
   readonly #taskShape: string
   readonly #progressShape: string
   readonly #changes = new Map<string, Map<string, { start: string; shape: string }>>()
@@ -93,6 +102,7 @@ export class Topics {
     this.prefix = prefix
     this.#taskStart = this.#of(TOPICS.task, '')
     this.#progressEnd = TOPICS.progress.path.slice(TOPICS.task.path.length)
+    this.#logEnd = TOPICS.log.path.slice(TOPICS.task.path.length)
     this.#taskShape = this.task('+')
     this.#progressShape = this.progress('+')
   }
@@ -103,6 +113,18 @@ export class Topics {
 
   progress(id: string): string {
     return this.task(id) + this.#progressEnd
+  }
+
+  /** The task of a filter that names the log of one, or null. */
+  loggedTaskOf(filter: string): string | null {
+    return filter.endsWith(this.#logEnd) ? this.taskIdOf(filter.slice(0, -this.#logEnd.length)) : null
+  }
+
+  /** A line of a log. Its event says to which tenants it may go. */
+  ofLine({ updatedAt: at, ...task }: Task, line: LogLine): Message {
+    const event: TaskEvent = { ...task, taskId: task.id, at, id: '', kind: 'progress' }
+    const topic = this.task(task.id) + this.#logEnd
+    return { kind: TOPICS.log, topic, payload: once(() => JSON.stringify(line)), event }
   }
 
   /** The filter for all changes of one type. */

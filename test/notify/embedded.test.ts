@@ -335,3 +335,36 @@ it('serves mosquitto_sub', async () => {
   expect((await once(child, 'close'))[0]).toBe(0)
   expect(JSON.parse(received)).toMatchObject({ task_id: id, result: { n: 42 } })
 })
+
+it('sends the lines of a log that a filter names: the kept ones, then each new one, and only to keys that see contents', async () => {
+  const of = await startServer({ auth: 'keys' })
+  const admin = of.as(await of.key(['admin']))
+  await admin.call('POST', '/types/talks', { declared: true })
+  const id = (await admin.call('POST', '/tasks', { type: 'talks' })).body.id
+  const { body } = await admin.call('POST', '/tasks/consume', { types: ['talks'], wait: 20 })
+  const { lease } = body.leases[0]
+  const log = (message: string) => admin.call('POST', `/leases/${lease}/heartbeat`, { logs: [{ message }] })
+  await log('one')
+  const topic = `xqueue/tasks/${id}/logs`
+  const to = await of.mqttUrl(await of.key(['read']))
+  const login = async (scope: 'read' | 'view') => ({ username: 'k', password: await of.key([scope]) })
+  const reader = await Listener.connect(to, [topic], await login('read'))
+  const viewer = await Listener.connect(to, [topic, `xqueue/tasks/${id}`], await login('view'))
+  closing.push(
+    () => reader.close(),
+    () => viewer.close(),
+  )
+  const numbers = (listener: Listener) => [...new Set(listener.on(topic).map(({ body }) => body.n))]
+  await reader.until(() => expect(numbers(reader)).toEqual([1]))
+  await log('two')
+  await reader.until(() => expect(numbers(reader)).toEqual([1, 2]))
+  expect(reader.on(topic).at(-1)!.body).toMatchObject({ n: 2, attempt: 1, level: 'info', message: 'two' })
+  await admin.call('POST', `/leases/${lease}/complete`, { logs: [{ message: 'three' }] })
+  await reader.until(() => expect(numbers(reader)).toEqual([1, 2, 3]))
+  // A later subscriber receives all of them.
+  const late = await Listener.connect(to, [topic], await login('read'))
+  closing.push(() => late.close())
+  await late.until(() => expect(numbers(late)).toEqual([1, 2, 3]))
+  await viewer.until(() => expect(viewer.statuses(`xqueue/tasks/${id}`)).toContain('success'))
+  expect(viewer.on(topic)).toEqual([])
+})
