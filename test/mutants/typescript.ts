@@ -60,7 +60,6 @@ export function withHits(text: string, file: string): string {
   return inserted
     .sort(([a], [b]) => b - a)
     .reduce((marked, [at, mark]) => marked.slice(0, at) + mark + marked.slice(at), text)
-    .replace(/^/, '// @ts-nocheck\n')
 }
 
 /** Calls `see` for each node of the code; types are left out. */
