@@ -1,4 +1,4 @@
-import { writeSync } from 'node:fs'
+import { existsSync, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import {
@@ -44,8 +44,9 @@ async function watch({ lease, signal }: HandlerContext): Promise<never> {
   for (let before = performance.now(); ; before = performance.now()) {
     await sleep(LOOK_MS)
     if (performance.now() - before > STILL_MS) writeSync(2, `woke with fence ${lease.fence}\n`)
+    const isOver = signal.aborted
     writeSync(2, `looked: ${lease.isHeld()}\n`)
-    if (signal.aborted) writeSync(2, 'aborted\n')
+    if (isOver) writeSync(2, 'aborted\n')
     signal.throwIfAborted()
   }
 }
@@ -100,6 +101,12 @@ const handlers = defineHandlers({
     },
   },
   watch: { run: (_task: TaskWith<unknown>, context) => watch(context) },
+  gated: {
+    run: async ({ payload }: TaskWith<string>) => {
+      while (!existsSync(payload)) await sleep(LOOK_MS)
+      return 'through'
+    },
+  },
   strange: { run: (_task: TaskWith<unknown>) => new Map() },
   join: {
     run: (_task: TaskWith<unknown>, { predecessors }) =>

@@ -1,6 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { endAtExit } from '../fixtures/processes.ts'
 import { type Program, startProgram } from '../fixtures/program.ts'
 import { LANGUAGES } from './languages.ts'
@@ -211,6 +215,41 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.start()
     await server.until(running, { status: 'success', result: 'all steps done' })
     await server.until(await server.submit('echo'), { status: 'success' })
+  })
+
+  it('offers an outcome again after a server that could not take it', async () => {
+    await start()
+    const file = join(temporaryFolder(), 'open')
+    const id = await server.submit('gated', file)
+    await server.until(id, { status: 'processing' })
+    await server.kill()
+    let refused = 0
+    const away = createServer((request, response) => {
+      let body = ''
+      request.on('data', (chunk) => {
+        body += chunk
+      })
+      request.on('end', () => {
+        if (body.includes('"through"')) refused += 1
+        response.writeHead(503, { 'Content-Type': 'application/problem+json', Connection: 'close' })
+        response.end(JSON.stringify({ status: 503, code: 'engine_unavailable', detail: 'away', title: 'away' }))
+      })
+    })
+    await once(away.listen(server.port, '127.0.0.1'), 'listening')
+    writeFileSync(file, '')
+    await vi.waitFor(() => expect(refused).toBeGreaterThan(0), { timeout: 20_000 })
+    away.closeAllConnections()
+    await new Promise((closed) => away.close(closed))
+    await server.start()
+    await server.until(id, { status: 'success', result: 'through', attempts: 1, deliveries: 1 })
+  })
+
+  it('does not hold the lease of an attempt that ran longer than its time-out', async () => {
+    await start()
+    const id = await server.submit('watch', {}, { process_timeout: 0.3, max_retry: 0 })
+    await server.until(id, { status: 'timeout' })
+    await vi.waitFor(() => expect(worker.log).toContain('aborted'), { timeout: 10_000 })
+    expect(worker.log).toMatch(/looked: false\naborted/)
   })
 
   it('drops the outcome of a lost lease, and the task finishes once', async () => {

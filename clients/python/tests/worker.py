@@ -1,6 +1,7 @@
 """A worker for the tests, with a handler for each way in which one can end. The one of the Go client is its twin."""
 
 import logging
+import os
 import sys
 import time
 
@@ -69,10 +70,18 @@ def watch(attempt: Attempt) -> object:
         time.sleep(0.005)
         if time.monotonic() - before > 1:
             print(f"woke with fence {attempt.fence}", file=sys.stderr)
+        is_over = attempt.canceled
         print(f"looked: {str(attempt.is_held()).lower()}", file=sys.stderr)
-        if attempt.canceled:
+        if is_over:
             print("aborted", file=sys.stderr)
         attempt.check()
+
+
+def gated(attempt: Attempt) -> object:
+    """Ends when a file exists."""
+    while not os.path.exists(attempt.payload):
+        attempt.sleep(0.01)
+    return "through"
 
 
 def never(attempt: Attempt) -> object:
@@ -117,7 +126,7 @@ def lengths(attempt: Attempt) -> object:
 Worker(
     {"echo": echo, "join": join, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange}
     | {"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly}
-    | {"limited": limited, "talks": talks, "watch": watch},
+    | {"limited": limited, "talks": talks, "watch": watch, "gated": gated},
     Client(patience=0),
     concurrency=3,
     shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,

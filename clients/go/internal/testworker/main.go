@@ -120,12 +120,28 @@ func watch(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
 		if time.Since(before) > time.Second {
 			log.Printf("woke with fence %d", attempt.Fence())
 		}
+		isOver := ctx.Err() != nil
 		log.Printf("looked: %v", attempt.IsHeld())
-		if ctx.Err() != nil {
+		if isOver {
 			log.Print("aborted")
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// gated ends when a file exists.
+func gated(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
+	var path string
+	if err := attempt.Payload(&path); err != nil {
+		return nil, err
+	}
+	for ctx.Err() == nil {
+		if _, err := os.Stat(path); err == nil {
+			return "through", nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil, ctx.Err()
 }
 
 func never(context.Context, *xqueue.Attempt) (any, error) {
@@ -213,7 +229,7 @@ func main() {
 		Handlers: map[string]xqueue.Handler{
 			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange, "join": join,
 			"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly,
-			"limited": limited, "talks": talks, "watch": watch,
+			"limited": limited, "talks": talks, "watch": watch, "gated": gated,
 		},
 		Concurrency: 3,
 		Shutdown:    time.Duration(shutdown * float64(time.Second)),
