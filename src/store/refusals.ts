@@ -129,6 +129,12 @@ export function tooManyLimits(): XQueueError {
   return new XQueueError('too_many_limits', `there are ${LIMITS_MAX} limits, which is the maximum: ${remedy}`)
 }
 
+export function limitNotPlaceable(name: string): XQueueError {
+  const detail = `tasks of another partition use the limit ${JSON.stringify(name)}`
+  const remedy = 'use a Redis URL with its own prefix and partitions=1 for types that share limits'
+  return new XQueueError('limit_not_placeable', `${detail}: ${remedy}`)
+}
+
 export function scheduleExists(id: string): XQueueError {
   const detail = `another schedule "${id}" exists: change it with PATCH /api/v1/schedules/${id}, or choose another id`
   return new XQueueError('schedule_exists', detail)

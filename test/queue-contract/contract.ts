@@ -39,20 +39,34 @@ import { workersContract } from './workers.ts'
 
 const START = 1_700_000_000_000
 
+/** A fresh store for each test of the block. */
+function freshFixture(open: Open): Fixture {
+  const fixture = new Fixture(open)
+  beforeEach(() => {
+    fixture.now = START
+    fixture.tickMs = 0
+    return fixture.start()
+  })
+  afterEach(() => fixture.opened.cleanup())
+  return fixture
+}
+
 /**
  * The rules for every store: one file for each method of the queue, and random sequences of all of them.
  *
  * @param randomRuns fewer where the same engine is reached in another way
+ * @param openForLimits opens a store in which all types may share named limits
  */
-export function queueContract(name: string, open: Open, randomRuns = 60): void {
+export function queueContract(name: string, open: Open, randomRuns = 60, openForLimits = open): void {
+  describe(`${name}: named limits`, () => {
+    const fixture = freshFixture(openForLimits)
+    configureLimitContract(fixture)
+    limitsContract(fixture)
+    usesContract(fixture)
+  })
+
   describe(name, () => {
-    const fixture = new Fixture(open)
-    beforeEach(() => {
-      fixture.now = START
-      fixture.tickMs = 0
-      return fixture.start()
-    })
-    afterEach(() => fixture.opened.cleanup())
+    const fixture = freshFixture(open)
 
     submitContract(fixture)
     admissionContract(fixture)
@@ -74,11 +88,6 @@ export function queueContract(name: string, open: Open, randomRuns = 60): void {
     ratesContract(fixture)
     holdsContract(fixture)
     demandContract(fixture)
-    if (name.startsWith('SQLite')) {
-      configureLimitContract(fixture)
-      limitsContract(fixture)
-      usesContract(fixture)
-    }
     getContract(fixture)
     listContract(fixture)
     explainContract(fixture)

@@ -4,6 +4,7 @@ import { makeDocumentedUser } from '../fixtures/acl.ts'
 import { redisCli } from '../fixtures/redis.ts'
 import { type RunningCluster, startCluster } from '../fixtures/redis-cluster.ts'
 import { queueContract } from './contract.ts'
+import type { Open } from './fixture.ts'
 
 const RANDOM_RUNS = 15
 const PASSWORD = 'secret'
@@ -16,16 +17,22 @@ beforeAll(async () => {
 
 let stores = 0
 
-queueContract(
-  'Redis Cluster, as the user of the documentation',
+const openWith =
+  (more: string): Open =>
   async (options) => {
-    const url = `${cluster.url.replace('//', `//xqueue:${PASSWORD}@`)}?prefix=test${++stores}`
+    const url = `${cluster.url.replace('//', `//xqueue:${PASSWORD}@`)}?prefix=test${++stores}${more}`
     const queue = await openQueue(url, options)
     const cleanup = async () => {
       await queue.close()
       for (const { port } of cluster.nodes) redisCli(port, 'FLUSHALL')
     }
     return { queue, second: () => openQueue(url, options), cleanup }
-  },
+  }
+
+queueContract(
+  'Redis Cluster, as the user of the documentation',
+  openWith(''),
   RANDOM_RUNS,
+  // Types of different partitions cannot share a limit.
+  openWith('&partitions=1'),
 )

@@ -74,7 +74,7 @@ describe('an unusable record', () => {
     await until(() => expect(execFileSync('kcat', ['-L', '-b', kafka.address]).toString()).toContain('xq.lane.t.0'))
     for (const value of GARBAGE) {
       for (const topic of ['xq.lane.t.0', 'xq.parked']) put(topic, value)
-      for (const topic of ['xq.types', 'xq.schedules']) put(topic, value, 'key')
+      for (const topic of ['xq.types', 'xq.limits', 'xq.schedules']) put(topic, value, 'key')
       put('xq.outcomes', value, submitted!.task.id)
     }
     put('xq.lane.t.0', 'no task', 'no-id')
@@ -85,7 +85,7 @@ describe('an unusable record', () => {
     await until(() => {
       const topics = new Set(dead().map(({ topic }) => topic))
       expect(topics).toEqual(
-        new Set(['xq.submit', 'xq.lane.t.0', 'xq.parked', 'xq.outcomes', 'xq.types', 'xq.schedules']),
+        new Set(['xq.submit', 'xq.lane.t.0', 'xq.parked', 'xq.outcomes', 'xq.types', 'xq.limits', 'xq.schedules']),
       )
     })
     expect((await queue.health()).checks.find(({ name }) => name === 'readers')).toMatchObject({ ok: true })

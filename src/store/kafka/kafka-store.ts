@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CallRate } from '../../task/api-key.ts'
 import { changeTo } from '../../task/ceilings.ts'
-import { XQueueError } from '../../task/errors.ts'
 import { changeToRetention } from '../../task/retention.ts'
 import { isFinal } from '../../task/status.ts'
 import { specOfTask, type Task, type TaskSpec } from '../../task/task.ts'
@@ -15,6 +14,7 @@ import type {
   HandlerSettings,
   Health,
   InspectQuery,
+  LimitChange,
   ListQuery,
   MatchQuery,
   StoreOptions,
@@ -30,6 +30,7 @@ import type { KafkaUrl } from './client/kafka-url.ts'
 import { Log } from './client/log.ts'
 import { StreamInfoReader } from './client/stream-info.ts'
 import { Topics } from './client/topics.ts'
+import { LimitsLog } from './documents/limits-log.ts'
 import { SchedulesLog } from './documents/schedules-log.ts'
 import { TypesLog } from './documents/types-log.ts'
 import { Relay } from './events/relay.ts'
@@ -60,6 +61,7 @@ export class KafkaStore implements Restorable {
   readonly #log: Log
   readonly #topics: Topics
   readonly #types: TypesLog
+  readonly #limits: LimitsLog
   readonly #schedules: SchedulesLog
   readonly #relay: Relay
   readonly #restorer: Restorer
@@ -97,11 +99,13 @@ export class KafkaStore implements Restorable {
     this.#log = new Log(url, this.#topics.group)
     this.#deadLetters = new DeadLetters(this.#log, this.#topics.dead)
     this.#types = new TypesLog(this.#log, this.#topics.types, this.#deadLetters)
+    this.#limits = new LimitsLog(this.#log, this.#topics.limits, this.#deadLetters)
     this.#schedules = new SchedulesLog(this.#log, this.#topics.schedules, this.#deadLetters)
     const rememberTicks = (tasks: readonly Task[]) => this.#rememberTicks(tasks)
     this.#relay = new Relay(state, readNamed, this.#log, this.#topics, LAG_MAX_MS, rememberTicks)
     const accept = (specs: readonly TaskSpec[]) => this.#accept(specs)
-    const logs = { log: this.#log, types: this.#types, schedules: this.#schedules, deadLetters: this.#deadLetters }
+    const [types, limits, schedules, deadLetters] = [this.#types, this.#limits, this.#schedules, this.#deadLetters]
+    const logs = { log: this.#log, types, limits, schedules, deadLetters }
     this.#restorer = new Restorer(state, this.#topics, logs, options, accept)
     this.#stream = new StreamInfoReader(this.#log, this.#topics)
     const { submit } = this.#topics
@@ -174,8 +178,10 @@ export class KafkaStore implements Restorable {
     await this.#types.write([[type, whole]])
   }
 
-  async configureLimit(): Promise<void> {
-    throw new XQueueError('engine_unusable', 'named limits are not available on this store yet: use SQLite')
+  async configureLimit(name: string, change: LimitChange): Promise<void> {
+    await this.#refuseUnlessWhole()
+    await this.#state.configureLimit(name, change)
+    await this.#limits.write(name, change)
   }
 
   async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {

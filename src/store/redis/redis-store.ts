@@ -1,8 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { CallRate } from '../../task/api-key.ts'
-import { XQueueError } from '../../task/errors.ts'
 import type { TaskSpec } from '../../task/task.ts'
-import { NO_USES } from '../../task/uses.ts'
 import { refuseUnstorable, storableTurn } from '../admission.ts'
 import { Batcher } from '../batcher.ts'
 import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
@@ -17,6 +15,7 @@ import {
   type HandlerSettings,
   type Health,
   type InspectQuery,
+  type LimitChange,
   type ListQuery,
   type Matching,
   type MatchQuery,
@@ -36,6 +35,7 @@ import { Maintainer } from './due/maintainer.ts'
 import { PartitionMessages } from './due/partition-messages.ts'
 import { OutboxReader } from './events/outbox-reader.ts'
 import { Inspection } from './inspect/inspection.ts'
+import { NamedLimits } from './limits/named-limits.ts'
 import { Numbers, placeOf } from './records/ids.ts'
 import { channels } from './records/keys.ts'
 import { Recovery } from './recovery/recovery.ts'
@@ -55,6 +55,7 @@ export class RedisStore implements State {
   readonly url: string
   readonly turnsAtOnce = 2
   readonly #database: Database
+  readonly #limits: NamedLimits
   readonly #registry: Registry
   readonly #inspection: Inspection
   readonly #turns: Turns
@@ -80,6 +81,7 @@ export class RedisStore implements State {
     const engine = new RedisStore(url, options)
     try {
       await engine.#database.link.open()
+      await engine.#database.checkCount()
     } catch (error) {
       await engine.close()
       throw error
@@ -91,7 +93,8 @@ export class RedisStore implements State {
     this.url = url
     this.#options = options
     this.#database = new Database(parseRedisUrl(url), options.clock, () => this.#restored())
-    this.#registry = new Registry(this.#database)
+    this.#limits = new NamedLimits(this.#database)
+    this.#registry = new Registry(this.#database, this.#limits)
     this.#inspection = new Inspection(this.#database, this.#registry, options)
     const listen = () => this.#listen()
     const dueAt = (partition: number, time: number) => this.#maintainers[partition]?.dueAt(time)
@@ -110,7 +113,7 @@ export class RedisStore implements State {
     this.#maintainers = this.#database.perPartition(
       (at) => new Maintainer(this.#database, at, this.#turns, onDue, messages, options, this.#process),
     )
-    this.#submitter = new Submitter(this.#database, this.#queries, options, numbers, known)
+    this.#submitter = new Submitter(this.#database, this.#queries, options, numbers, known, this.#limits)
     this.#changes = this.#database.perPartition(
       (at) =>
         new Batcher((calls) => this.#sendChanges(at, calls), {
@@ -129,7 +132,6 @@ export class RedisStore implements State {
   async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
     this.#refuseWhenClosed()
     refuseUnstorable(specs)
-    if (specs.some(({ uses }) => uses !== NO_USES && Object.keys(uses).length > 0)) throw noLimitsYet()
     return this.#submitter.submit(specs)
   }
 
@@ -163,8 +165,9 @@ export class RedisStore implements State {
     if (!(await this.#registry.configure(type, change))) throw unknownType(type, await this.#inspection.known())
   }
 
-  async configureLimit(): Promise<void> {
-    throw noLimitsYet()
+  async configureLimit(name: string, change: LimitChange): Promise<void> {
+    this.#refuseWhenClosed()
+    await this.#limits.configure(name, change)
   }
 
   async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
@@ -216,23 +219,29 @@ export class RedisStore implements State {
 
   async inspect(query: InspectQuery): Promise<Facts> {
     this.#refuseWhenClosed()
-    if (query.task === undefined) return this.#inspection.inspect(query)
+    if (query.task === undefined) {
+      const [facts, limits] = await Promise.all([
+        this.#inspection.inspect(query),
+        this.#limits.facts(query.limits ?? [], query.holders ?? false),
+      ])
+      return { ...facts, limits }
+    }
     const found = (await this.#queries.find([query.task])).get(query.task)
     const { type } = found?.task ?? {}
-    const [facts, workers, ahead] = await Promise.all([
+    const [facts, workers, ahead, limits] = await Promise.all([
       this.#inspection.inspect({ ...query, types: type === undefined ? [] : [type] }),
       type === undefined ? [] : this.#inspection.workersOf(type),
       found?.task.status === 'pending' ? this.#queries.ahead(query.task) : 0,
+      this.#limits.facts(found?.task.uses ?? [], query.holders ?? false),
     ])
     if (!found) return facts
+    const { group } = found.task
+    const each = facts.types[0]?.groupConcurrency ?? null
+    const groupLimit = group === null || type === undefined ? null : await this.#limits.ofGroup(type, group, each)
     const holdersOfGroup = facts.types
       .flatMap(({ holders }) => holders)
-      .filter(({ group }) => group !== null && group === found.task.group)
-    return {
-      ...facts,
-      workers,
-      task: { ...found, ahead, groupLimit: facts.types[0]?.groupConcurrency ?? null, holdersOfGroup },
-    }
+      .filter((holder) => group !== null && holder.group === group)
+    return { ...facts, limits, workers, task: { ...found, ahead, groupLimit, holdersOfGroup } }
   }
 
   async events(query: EventsQuery) {
@@ -385,8 +394,4 @@ export class RedisStore implements State {
     await this.#registry.tellAgain().catch(() => undefined)
     await this.#turns.wakeAll()
   }
-}
-
-function noLimitsYet(): XQueueError {
-  return new XQueueError('engine_unusable', 'named limits are not available on this store yet: use SQLite')
 }

@@ -26,6 +26,7 @@ const FOREVER = { 'retention.ms': '-1', 'retention.bytes': '-1' }
  *     <prefix>.outcomes          finished tasks in full, compacted by id
  *     <prefix>.events            changes of status, as CloudEvents
  *     <prefix>.types             limits, rates, pauses and declared types, compacted
+ *     <prefix>.limits            settings of named limits, compacted
  *     <prefix>.schedules         schedules and their last ticks, compacted
  *     <prefix>.dead              records of `submit` that are no tasks, with the reason
  *
@@ -38,6 +39,7 @@ export class Topics {
   readonly outcomes: string
   readonly events: string
   readonly types: string
+  readonly limits: string
   readonly schedules: string
   readonly dead: string
   readonly #lanePrefix: string
@@ -52,6 +54,7 @@ export class Topics {
     this.outcomes = `${prefix}.outcomes`
     this.events = `${prefix}.events`
     this.types = `${prefix}.types`
+    this.limits = `${prefix}.limits`
     this.schedules = `${prefix}.schedules`
     this.dead = `${prefix}.dead`
     this.#lanePrefix = `${prefix}.lane.`
@@ -88,6 +91,7 @@ export class Topics {
       plan(this.outcomes, { 'cleanup.policy': 'compact,delete', ...days }),
       // With a single partition, so that the last record of a type is its last change.
       plan(this.types, { 'cleanup.policy': 'compact' }, 1),
+      plan(this.limits, { 'cleanup.policy': 'compact' }, 1),
       plan(this.schedules, { 'cleanup.policy': 'compact' }, 1),
       plan(this.dead, { 'cleanup.policy': 'delete', ...days }, 1),
       ...(events ? [plan(this.events, { 'cleanup.policy': 'delete', ...days })] : []),

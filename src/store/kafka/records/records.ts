@@ -26,6 +26,7 @@ import {
   TYPE_PATTERN,
 } from '../../../task/task.ts'
 import { type TaskJson, taskJson, taskOfJson } from '../../../task/task-json.ts'
+import { NO_USES, USES_LIMITS, type Uses } from '../../../task/uses.ts'
 import type { Remembered, State } from '../../state.ts'
 import type { LogRecord } from '../client/log.ts'
 
@@ -52,6 +53,7 @@ interface AcceptedJson {
   tags?: Readonly<Record<string, string>>
   idempotency_key?: string
   group?: string
+  uses?: Uses
   after?: readonly string[]
   on_failure?: OnFailure
   batch?: string
@@ -73,6 +75,7 @@ const COMMON = {
   process_timeout: Duration,
 }
 const Tags = Type.Record(Type.String(), Type.String())
+const Units = Type.Record(Type.String(), Type.Integer({ minimum: 1, maximum: USES_LIMITS.unitsMax }))
 const Failure = Type.Enum([...ON_FAILURE])
 
 const isAccepted = ajv.compile(
@@ -86,6 +89,7 @@ const isAccepted = ajv.compile(
     tags: Type.Optional(Tags),
     idempotency_key: Type.Optional(Type.String()),
     group: Type.Optional(Type.String()),
+    uses: Type.Optional(Units),
     after: Type.Optional(Type.Array(Type.String())),
     on_failure: Type.Optional(Failure),
     batch: Type.Optional(Type.String()),
@@ -106,6 +110,7 @@ const isOutcome = ajv.compile(
     tags: Tags,
     idempotency_key: Nullable(Type.String()),
     group: Nullable(Type.String()),
+    uses: Type.Optional(Units),
     after: Type.Optional(Type.Array(Type.String())),
     on_failure: Type.Optional(Failure),
     batch: Type.Optional(Nullable(Type.String())),
@@ -149,6 +154,7 @@ export function acceptedRecord(topic: string, task: Task, spec: Asked): LogRecor
   if (Object.keys(task.tags).length > 0) json.tags = task.tags
   if (task.idempotencyKey !== null) json.idempotency_key = task.idempotencyKey
   if (task.group !== null) json.group = task.group
+  if (Object.keys(task.uses).length > 0) json.uses = task.uses
   if (task.batch !== null) json.batch = task.batch
   if (task.after.length > 0) {
     json.after = task.after
@@ -177,6 +183,7 @@ export function acceptedOf(value: Buffer | null): Remembered {
     tags: json.tags ?? {},
     idempotencyKey: json.idempotency_key ?? null,
     group: json.group ?? null,
+    uses: json.uses ?? NO_USES,
     after: json.asked_after ?? json.after ?? [],
     onFailure: json.on_failure ?? 'cancel',
     batch: json.batch ?? null,

@@ -7,6 +7,7 @@ import type { Remembered, State } from '../../state.ts'
 import type { StoreOptions } from '../../store.ts'
 import type { Log } from '../client/log.ts'
 import type { Topics } from '../client/topics.ts'
+import type { LimitsLog } from '../documents/limits-log.ts'
 import type { SchedulesLog } from '../documents/schedules-log.ts'
 import type { TypesLog } from '../documents/types-log.ts'
 import { READER } from '../events/relay.ts'
@@ -36,19 +37,22 @@ interface LoggedTasks {
 interface Logs {
   log: Log
   types: TypesLog
+  limits: LimitsLog
   schedules: SchedulesLog
   deadLetters: DeadLetters
 }
 
 /**
- * Restores a state that has lost data: first types, so that no limit is missing; then finished tasks, so that none of
- * them runs again; then, with their ids, the unfinished ones; then schedules. It can run any number of times.
+ * Restores a state that has lost data: first types and named limits, so that no limit is missing; then finished tasks,
+ * so that none of them runs again; then, with their ids, the unfinished ones; then schedules. It can run any number of
+ * times.
  */
 export class Restorer {
   readonly #state: State
   readonly #log: Log
   readonly #topics: Topics
   readonly #types: TypesLog
+  readonly #limits: LimitsLog
   readonly #schedules: SchedulesLog
   readonly #deadLetters: DeadLetters
   readonly #retention: StoreOptions['retention']
@@ -60,7 +64,7 @@ export class Restorer {
   constructor(
     state: State,
     topics: Topics,
-    { log, types, schedules, deadLetters }: Logs,
+    { log, types, limits, schedules, deadLetters }: Logs,
     { retention, clock }: StoreOptions,
     accept: (specs: readonly TaskSpec[]) => Promise<unknown>,
   ) {
@@ -69,6 +73,7 @@ export class Restorer {
     this.#log = log
     this.#topics = topics
     this.#types = types
+    this.#limits = limits
     this.#schedules = schedules
     this.#deadLetters = deadLetters
     this.#retention = retention
@@ -85,6 +90,7 @@ export class Restorer {
     }, RENEW_MS)
     try {
       await this.#types.restore(this.#state)
+      await this.#limits.restore(this.#state)
       const { open, ended } = await this.#read()
       // A task whose id belongs to another partition is repaired by the reader of its lane, once the state accepts
       // tasks again.

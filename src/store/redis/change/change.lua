@@ -21,13 +21,14 @@ local function cancel(step, ref)
   local lane = lane_by_ref(step, ref)
   local head_text, extras, payload, error = unpack_task(text)
   if found == 'dependent' then
-    flows.leave_dependent(step, lane, ref)
+    flows.leave_dependent(step, lane, ref, extras)
     return cancel_waiting(step, lane, unpack_head(head_text, lane), extras, payload, error)
   end
   if found == 'delayed' then
     call('ZREM', prefix .. KEY.due, ref)
     call('HDEL', prefix .. KEY.delayed, ref)
     count(step, lane.type, 'delayed', -1)
+    limits.count(step, '~', extras, -1)
     return cancel_waiting(step, lane, unpack_head(head_text, lane), extras, payload, error)
   end
   if found == 'waiting' then
@@ -69,6 +70,7 @@ local function retry(step, ref)
   keep_key(step, labels_in(extras), nil)
   count(step, lane.type, ended.status, -1)
   step.opened = step.opened + 1
+  limits.count(step, '#', extras, 1)
   if again == 'waits' then
     flows.depend(step, lane, ref, pack_head(step, head), extras, ended.payload, 'null')
   else

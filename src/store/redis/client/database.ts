@@ -3,7 +3,7 @@ import { partitionPrefix } from '../records/keys.ts'
 import type { StepName } from './library.ts'
 import { Partitions } from './partitions.ts'
 import { RedisConnection, type Reply } from './redis-connection.ts'
-import type { RedisUrl } from './redis-url.ts'
+import { CLUSTER_PARTITIONS, otherCount, type RedisUrl } from './redis-url.ts'
 
 /** The steps of one Redis, on its partitions, and the time there. */
 export class Database {
@@ -26,6 +26,14 @@ export class Database {
     this.partitions = new Partitions(this)
     this.#prefixes = this.perPartition((partition) => partitionPrefix(url, partition))
     this.#clock = clock
+  }
+
+  /** @throws XQueueError `engine_unusable` if the cluster has the queue with another number of partitions */
+  async checkCount(): Promise<void> {
+    if (this.url.kind !== 'cluster') return
+    const counts = ['', String(this.count), String(CLUSTER_PARTITIONS)]
+    const recorded = Number(await this.link.run<string>('partition_count', 0, counts))
+    if (recorded !== this.count) throw otherCount(this.url.prefix, recorded, this.count)
   }
 
   /** The partition of a type's tasks. */

@@ -39,6 +39,11 @@ const STEPS = {
   count_successors: ['submit', 'no-writes'],
   back_offs: ['types', 'no-writes'],
   outcome: ['scan', 'no-writes'],
+  limits: ['limits', 'no-writes'],
+  limit: ['limits', null],
+  limit_facts: ['limits', 'allow-oom'],
+  limit_home: ['limits', 'allow-oom'],
+  partition_count: ['client', 'allow-oom'],
 } as const
 export type StepName = keyof typeof STEPS
 /** The part that all steps share, in `records/`. */
@@ -58,8 +63,11 @@ const SHARED = [
   'index',
   'done',
   'ready',
-  'groups',
+  'limits',
   'group-permits',
+  'groups',
+  'limit-lanes',
+  'limit-settings',
   'groups-before',
   'changes',
   'outcomes',
@@ -68,8 +76,8 @@ const SHARED = [
 ]
 /** Files that are placed before a step's own, which would otherwise be too long for one file. */
 const PARTS: Partial<Record<StepName, readonly string[]>> = {
-  sweep: ['sweep-finished', 'sweep-waits', 'sweep-index', 'sweep-types', 'sweep-events'],
-  turn: ['turn-leases', 'turn-start', 'turn-groups', 'turn-claims'],
+  sweep: ['sweep-finished', 'sweep-waits', 'sweep-index', 'sweep-types', 'sweep-limits', 'sweep-events'],
+  turn: ['turn-leases', 'turn-start', 'turn-order', 'turn-groups', 'turn-claims'],
 }
 const HARMLESS: ReadonlySet<StepName> = new Set([
   'get',
@@ -95,6 +103,10 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'back_offs',
   'types',
   'outcome',
+  'limits',
+  'limit_facts',
+  'limit_home',
+  'partition_count',
 ])
 
 /** Whether a repeated run does no harm, so that the step may run again when its answer was lost. */

@@ -36,15 +36,15 @@ const SCHEMES = {
   'redis+sentinel:': ['sentinel', false],
   'rediss+sentinel:': ['sentinel', true],
 } as const
-const CLUSTER_PARTITIONS = 64
+export const CLUSTER_PARTITIONS = 64
 const DATABASES = 16_384
 const WAIT_MS = { least: 100, default: 5_000, most: 60_000 }
-const PARAMETERS = ['prefix', 'wait_ms', 'ca', 'cert', 'key']
+const PARAMETERS = ['prefix', 'wait_ms', 'partitions', 'ca', 'cert', 'key']
 const IN_PASSWORDS = 'in a password write @ : / ? # and % percent-encoded'
 const HELP =
   'write redis[s]://[user:password@]host[:port][/database], redis+cluster://host:port,host:port or ' +
   'redis+sentinel://host:port,host:port/master[/database], each with ?prefix=name if two queues share a Redis, ' +
-  'wait_ms=5000, and with TLS ca=, cert= and key= (PEM files)'
+  'wait_ms=5000, for a cluster partitions=1 if types share named limits, and with TLS ca=, cert= and key= (PEM files)'
 
 /**
  * Reads a Redis URL: `redis://`, `redis+cluster://` and `redis+sentinel://`, each with `rediss` for TLS.
@@ -86,7 +86,7 @@ export function parseRedisUrl(url: string): RedisUrl {
     master,
     database,
     prefix,
-    partitions: kind === 'cluster' ? CLUSTER_PARTITIONS : 1,
+    partitions: partitionsOf(kind, search.get('partitions')),
     ...(username ? { username } : {}),
     ...(password ? { password } : {}),
   }
@@ -98,6 +98,20 @@ function nodeOf(text: string, defaultPort: number): { host: string; port: number
   const number = port === undefined ? defaultPort : Number(port)
   if (!host || number < 1 || number > 65_535) throw refused(`a host must have the form host:port; ${IN_PASSWORDS}`)
   return { host, port: number }
+}
+
+function partitionsOf(kind: RedisUrl['kind'], text: string | null): number {
+  if (kind !== 'cluster' && text !== null) throw refused('only redis+cluster:// has partitions')
+  if (text !== null && !/^([1-9]|[1-5]\d|6[0-4])$/.test(text)) {
+    throw refused(`partitions must be from 1 to ${CLUSTER_PARTITIONS}`)
+  }
+  return kind === 'cluster' ? Number(text ?? CLUSTER_PARTITIONS) : 1
+}
+
+/** The number of partitions was fixed when the queue was first opened. */
+export function otherCount(prefix: string, recorded: number, asked: number): XQueueError {
+  const detail = `the queue with the prefix ${prefix} has ${recorded} partitions, and the Redis URL asks for ${asked}`
+  return new XQueueError('engine_unusable', `${detail}: write partitions=${recorded}, or choose another prefix`)
 }
 
 /** A text that is no name may be a part of a password. */

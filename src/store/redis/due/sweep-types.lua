@@ -39,6 +39,7 @@ local function repair_lanes(step, sweep, kind, rules)
     if has_streams_of_groups(step, lane) and adopt_groups(step, lane) then sweep.more = true end
     if call('EXISTS', prefix .. KEY.rested .. lane.name) == 1 then clear_rested(step, lane) end
     recheck_limits(step, lane)
+    limits.tidy_lanes(step, lane)
   end
   if rules.group_limit ~= '' then group_permits.keep(step, kind) end
   local parked_until = call('ZSCORE', prefix .. KEY.parked, kind)

@@ -62,6 +62,7 @@ local function delay(step, lane, ref, run_at, head_text, extras, payload, error)
   call('HSET', prefix .. KEY.delayed, ref, pack_task(head_text, extras, payload, error))
   call('ZADD', prefix .. KEY.due, run_at, ref)
   count(step, lane.type, 'delayed', 1)
+  limits.count(step, '~', extras, 1)
   if call('ZRANGE', prefix .. KEY.due, 0, 0)[1] == ref then broadcast(step, 'due ' .. run_at) end
 end
 
@@ -76,6 +77,7 @@ local function promote(step, max)
     local head_text, extras, payload, error = unpack_task(call('HGET', prefix .. KEY.delayed, ref))
     enqueue(step, lane, ref, head_text, extras, payload, error)
     count(step, lane.type, 'delayed', -1)
+    limits.count(step, '~', extras, -1)
   end
   many('ZREM', prefix .. KEY.due, due)
   many('HDEL', prefix .. KEY.delayed, due)
@@ -154,6 +156,7 @@ end
 local function end_before_start(step, lane, head, status, reason, extras, payload, error)
   local text = pack_finished(step, status, reason, head, extras, payload, error, 'null', 'null')
   finish(step, lane, head.ref, status, text)
+  limits.count(step, '#', extras, -1)
   keep_key(step, labels_in(extras), retention.kept_ms(step, lane.type, status))
   count(step, lane.type, status, 1)
   add_task_event(step, status, lane, head, 'null', 'null', error, reason)

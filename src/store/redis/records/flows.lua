@@ -19,11 +19,12 @@ function flows.cancel_reason(name, status)
   return string.format(CANCELED_BECAUSE, id_of(name), status)
 end
 
-function flows.leave_dependent(step, lane, ref)
+function flows.leave_dependent(step, lane, ref, extras)
   local prefix = step.prefix
   call('HDEL', prefix .. KEY.dependent, ref)
   call('ZREM', prefix .. KEY.dependents, by_age(ref))
   count(step, lane.type, 'dependent', -1)
+  limits.count(step, '~', extras, -1)
 end
 
 function flows.cancel_dependent(step, ref, error)
@@ -32,7 +33,7 @@ function flows.cancel_dependent(step, ref, error)
   local lane = lane_by_ref(step, ref)
   local head_text, extras, payload = unpack_task(text)
   local head = unpack_head(head_text, lane)
-  flows.leave_dependent(step, lane, ref)
+  flows.leave_dependent(step, lane, ref, extras)
   end_before_start(step, lane, head, 'canceled', '', extras, payload, error)
 end
 
@@ -43,7 +44,7 @@ function flows.release(step, ref)
   local lane = lane_by_ref(step, ref)
   local head_text, extras, payload, error = unpack_task(text)
   local head = unpack_head(head_text, lane)
-  flows.leave_dependent(step, lane, ref)
+  flows.leave_dependent(step, lane, ref, extras)
   if tonumber(head.run_at) > step.now then
     delay(step, lane, ref, head.run_at, pack_head(step, head), extras, payload, error)
   else
@@ -58,6 +59,7 @@ function flows.depend(step, lane, ref, head_text, extras, payload, error)
   call('HSET', prefix .. KEY.dependent, ref, pack_task(head_text, extras, payload, error))
   call('ZADD', prefix .. KEY.dependents, 0, by_age(ref))
   count(step, lane.type, 'dependent', 1)
+  limits.count(step, '~', extras, 1)
 end
 
 -- Records that the named task has a copy of the result of a task of this partition.

@@ -6,6 +6,8 @@ local adopt_group, adopt_groups, leave_streams_of_groups, has_streams_of_groups,
 do
 
 local ADOPTED_MAX, GROUPS_MAX = 500, 100
+-- Groups at their limit of which a sweep verifies permits.
+local GROUPS_VERIFIED = 5
 
 local function adopt_entry(step, part, stream, item, again)
   local prefix = step.prefix
@@ -60,10 +62,19 @@ function recheck_limits(step, lane)
   local prefix = step.prefix
   local groups = call('HRANDFIELD', prefix .. KEY.at_limit .. lane.name, GROUPS_MAX)
   if #groups == 0 then return end
-  local limit = tonumber(unpack_rules(call('HGET', prefix .. KEY.rules, lane.type) or '').group_limit)
+  local common = tonumber(unpack_rules(call('HGET', prefix .. KEY.rules, lane.type) or '').group_limit)
+  local checked, has_limits = 0, limits.are_in_groups(step, lane)
   for _, group in ipairs(groups) do
-    if not limit or call('SCARD', prefix .. KEY.held .. lane.type .. '|' .. group) < limit then
-      end_at_limit(step, lane, group)
+    if limits.are_used(group) then
+      limits.recheck_group(step, lane, group)
+    else
+      local limit, permits = group_permits.limit_of(step, lane.type, group, common),
+        group_permits.key_of(step, lane.type, group)
+      if has_limits and checked < GROUPS_VERIFIED then
+        checked = checked + 1
+        group_permits.verify(step, lane.type, group)
+      end
+      if not limit or call('SCARD', permits) < limit then end_at_limit(step, lane, group) end
     end
   end
 end

@@ -114,7 +114,7 @@ local function first_of(step, lane)
   return following and following[1], last
 end
 
-local arrive, join_one
+local arrive, join_one, join_rotation
 do
 
 -- Returns which groups are in the rotation or at their limit, and the last positions of those that have rested.
@@ -142,7 +142,7 @@ end
 
 -- Adds groups with their first tasks to the rotation. A group that is in the rotation, or at its limit, keeps its
 -- place. `present` and `positions` are what `read_places` has returned, if the caller has called it.
-local function join_rotation(step, lane, groups, firsts, present, positions)
+function join_rotation(step, lane, groups, firsts, present, positions)
   local prefix = step.prefix
   if not present then present, positions = read_places(step, lane, groups) end
   local places, newcomers, back, crowded = {}, {}, {}, {}
@@ -151,6 +151,7 @@ local function join_rotation(step, lane, groups, firsts, present, positions)
     if present[group] then
       crowded[#crowded + 1] = group
     else
+      if limits.are_used(group) then limits.note_lane(step, lane, group) end
       places[#places + 1] = position or age_of(firsts[group])
       places[#places + 1] = group
       if position then
@@ -258,7 +259,7 @@ local function place_arrivals(step, lane, arrivals)
   local alone, queued = {}, {}
   lone.begin(step, lane)
   for _, group in ipairs(groups) do
-    local is_new = not (several[group] or present[group] or positions[group])
+    local is_new = not (several[group] or present[group] or positions[group] or limits.are_used(group))
     local score = is_new and lone.score_of(step, lane, firsts[group])
     if score then
       local size = #alone
@@ -289,6 +290,11 @@ local function place_arrivals(step, lane, arrivals)
   many('ZADD', prefix .. KEY.group_queue .. lane.name, members)
   join_rotation(step, lane, queued, firsts, present, positions)
   many('SADD', prefix .. KEY.crowded .. lane.name, crowded)
+  for _, group in ipairs(queued) do
+    if present[group] and limits.are_used(group) and first_of(step, group_lane(lane, group)) == firsts[group] then
+      limits.recheck(step, lane, group)
+    end
+  end
 end
 
 -- Writes the tasks that `arrive` has collected. Each step calls it before it reads groups, and at its end.
@@ -329,16 +335,23 @@ local function renew_age(step, part, entry)
     local position = call('ZSCORE', rotation, group)
     if position then leave_rotation(step, part, nil, string.format('%d', position)) end
   end
+  if limits.are_used(group) then
+    limits.recheck(step, part.lane, group)
+    if not first then limits.emptied(step, part.lane, group) end
+  end
 end
 
 -- The limit of a group may allow another start.
 local function end_at_limit(step, lane, group)
+  if limits.are_used(group) then return limits.recheck(step, lane, group) end
   local prefix = step.prefix
   local at_limit = prefix .. KEY.at_limit .. lane.name
-  local position = call('HGET', at_limit, group)
+  local position, marker = limits.at_group_limit(step, lane, group)
+  if marker then limits.touch(step, limits.of_group(lane.type, group)) end
   if not position then return end
   write_arrivals(step)
   call('HDEL', at_limit, group)
+  if marker then limits.drop_marker(step, lane) end
   local part = group_lane(lane, group)
   local first = first_of(step, part)
   if not first then return end

@@ -5,7 +5,7 @@ import { WAITED_TOO_LONG } from '../../../task/outcome.ts'
 import { FINAL_STATUSES, RETRYABLE_STATUSES, type Status, WAITING_STATUSES } from '../../../task/status.ts'
 import { TASK_LIMITS } from '../../../task/task.ts'
 import { FOLLOWED_MAX } from '../../options.ts'
-import { TYPES_NAMED_MAX } from '../../type-info.ts'
+import { LIMITS_MAX, TYPES_NAMED_MAX } from '../../type-info.ts'
 
 /**
  * The names of all keys of XQueue in Redis, after the partition's prefix `<prefix>:{<partition>}:`. All keys of a
@@ -49,6 +49,23 @@ export const KEYS = {
   /** Starts of a type that count for its rate, and their number. */
   starts: 'starts:',
   started: 'started',
+  /** Named limits: their settings; what is in use of each and how many tasks use it; the leases that use one. */
+  limits: 'limits',
+  limits_now: 'limits:now',
+  using: 'using:',
+  /** Units of a limit that count for its rate. */
+  limit_starts: 'limit_starts:',
+  /** Lanes of groups that wait for a limit: what each needs; by `<lane>|<limit>` their order and their needs. */
+  held_back: 'held_back:',
+  limit_lanes: 'limit_lanes:',
+  limit_needs: 'limit_needs:',
+  /** Of a limit, the lanes with such lanes; and all these limits, with the time at which each may have room. */
+  limit_waits: 'limit_waits:',
+  limits_parked: 'limits:parked',
+  /** In the first partition of a cluster: the partitions of limits, by the beginnings of their names. */
+  limit_homes: 'limit_homes',
+  /** Lanes of groups whose tasks use limits, in a lane. */
+  group_lanes: 'group_lanes:',
   /** Entries of a lane that were given back. */
   back: 'back:',
   /** Fields of given-back entries that have changed since. */
@@ -130,6 +147,7 @@ export const KEYS = {
   /** Exists while a client reads events. */
   readers: 'readers',
   partitions: 'partitions',
+  partition_count: 'partitions:count',
   /** The process that restores the partition from a log, or a mark that it is complete. */
   restoring: 'restoring',
   /** Type → its rules for starts, `<type>/lanes` → its lanes, `<type>/group_permits` if `held` has its leases,
@@ -250,6 +268,7 @@ export function luaConstants(database: Names & { kind: string }): Map<string, st
     ['ATTEMPTS_BYTES_MAX', String(ATTEMPTS_BYTES_MAX)],
     ['LOG_BYTES_MAX', String(LOG_LIMITS.bytesMax)],
     ['TYPES_NAMED_MAX', String(TYPES_NAMED_MAX)],
+    ['LIMITS_MAX', String(LIMITS_MAX)],
     ['FOLLOWED_MAX', String(FOLLOWED_MAX)],
     ['MESSAGES_BYTES_MAX', String(MESSAGES_BYTES_MAX)],
     ['PREDECESSORS_BYTES_MAX', String(TASK_LIMITS.predecessorsBytesMax)],

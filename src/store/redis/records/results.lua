@@ -25,8 +25,9 @@ end
 -- Sends a message to every process.
 local function broadcast(step, message) step.broadcasts[#step.broadcasts + 1] = message end
 
--- Defined in groups.lua.
+-- Defined in groups.lua, and in limits.lua and limit-lanes.lua.
 local write_arrivals
+local limits = {}
 
 local finish_step
 do
@@ -62,6 +63,7 @@ end
 function finish_step(step)
   local prefix = step.prefix
   write_arrivals(step)
+  if step.of_limits then limits.finish(step) end
   if step.clock_moved then call('SET', prefix .. KEY.clock, string.format('%d-%d', step.clock_ms, step.clock_n)) end
   local finished = 0
   for field, change in pairs(step.counts) do

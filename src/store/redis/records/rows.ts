@@ -3,7 +3,7 @@ import type { Json } from '../../../task/json.ts'
 import type { Running } from '../../../task/outcome.ts'
 import type { Status, TimeoutReason } from '../../../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../../../task/task.ts'
-import { NO_USES } from '../../../task/uses.ts'
+import { groupOfLane, laneOf, NO_USES, type Uses } from '../../../task/uses.ts'
 import { idOfName, idOfRef } from './ids.ts'
 
 /** The texts that scripts store and return, see tasks.lua and leases.lua. */
@@ -35,37 +35,46 @@ export function headOf({
 }
 
 /** Fields that few tasks have. */
-type Extras = Pick<Task, 'tags' | 'idempotencyKey' | 'group' | 'after' | 'onFailure' | 'batch'>
+type Extras = Pick<Task, 'tags' | 'idempotencyKey' | 'group' | 'uses' | 'after' | 'onFailure' | 'batch'>
 
 /**
- * The extras of a task as JSON, '' when it has none: tags, idempotency key and group; its batch, if it has one or waits
- * for others; then its failure policy for predecessors, and their names, which submit.lua adds.
+ * The extras of a task as JSON, '' when it has none: tags, idempotency key and group; its batch, if it has one, waits
+ * for others or uses limits; then its failure policy for predecessors. submit.lua adds their names and the units of
+ * limits. A task that uses limits has its lane in place of the group.
  */
 export function extrasOf(task: Omit<Extras, 'after'> & { after: readonly unknown[] }): string {
-  const { tags, idempotencyKey, group, after, onFailure, batch } = task
+  const { tags, idempotencyKey, uses, after, onFailure, batch } = task
   const tagged = Object.keys(tags).length > 0
-  const depends = after.length > 0
-  if (!tagged && idempotencyKey === null && group === null && batch === null && !depends) return ''
+  const usesLimits = uses !== NO_USES && Object.keys(uses).length > 0
+  const group = usesLimits ? laneOf(task.group, uses) : task.group
+  const hasPolicy = after.length > 0 || usesLimits
+  if (!tagged && idempotencyKey === null && group === null && batch === null && !hasPolicy) return ''
   const first = `${tagged ? JSON.stringify(tags) : '{}'},${JSON.stringify(idempotencyKey)},${JSON.stringify(group)}`
-  if (batch === null && !depends) return first
-  return `${first},${JSON.stringify(batch)}${depends ? `,"${onFailure}"` : ''}`
+  if (batch === null && !hasPolicy) return first
+  return `${first},${JSON.stringify(batch)}${hasPolicy ? `,"${onFailure}"` : ''}`
+}
+
+/** The units of limits of a task as JSON, '' if it uses none. */
+export function unitsOf(uses: Uses): string {
+  return uses === NO_USES || Object.keys(uses).length === 0 ? '' : JSON.stringify(uses)
+}
+
+/** Extras as `complete_extras` of tasks.lua writes them: with the names of predecessors, and the units of limits. */
+export function completeExtras(extras: string, names: readonly string[], uses: Uses): string {
+  const units = unitsOf(uses)
+  if (units === '') return names.length === 0 ? extras : `${extras},${JSON.stringify(names)}`
+  return `${extras},${JSON.stringify(names)},${units}${names.length === 0 ? '' : ',[]'}`
 }
 
 const NONE: readonly never[] = []
 
 /** Reads extras from their stored form. */
-function readExtras(text: string): Extras & Pick<Task, 'uses'> {
-  const [tags, idempotencyKey, group, batch = null, onFailure = 'cancel', names = NONE] =
+function readExtras(text: string): Extras {
+  const [tags, idempotencyKey, lane, batch = null, onFailure = 'cancel', names = NONE, uses = NO_USES] =
     text === '' ? [{}, null, null] : JSON.parse(`[${text}]`)
-  return {
-    tags,
-    idempotencyKey,
-    group,
-    uses: NO_USES,
-    batch,
-    onFailure,
-    after: names.length === 0 ? NONE : names.map(idOfName),
-  }
+  const group = uses === NO_USES ? lane : groupOfLane(lane) || null
+  const after = names.length === 0 ? NONE : names.map(idOfName)
+  return { tags, idempotencyKey, group, uses, batch, onFailure, after }
 }
 
 /** The predecessors of a task, as `predecessors_of` of outcomes.lua returns them, in the order of its `after`. */

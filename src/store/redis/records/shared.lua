@@ -44,6 +44,8 @@ local function begin(keys, args)
     -- group, whether any task is awaited. `clock_ms` and `clock_n` are the last entry id given.
     lanes = {}, lanes_by_name = {}, retention_of_types = {}, group_permits_kept = {}, anything_awaited = nil,
     clock_ms = nil, clock_n = nil, clock_moved = false,
+    -- Named limits (limits.lua); nil while no task of the step uses any.
+    of_limits = nil,
     -- How long a finished task may be kept (ms), set by the steps in which tasks end.
     retention_ms = nil,
     -- Written by `finish_step`: changes of counts, events, messages to processes. `opened` is the number of tasks that

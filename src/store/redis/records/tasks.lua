@@ -53,15 +53,16 @@ local function bare_text(text) return (text:match('^[^\n]*\n[^\n]*')) .. '\nnull
 local function pack_again(head_text, error) return head_text .. '\n' .. error end
 local function unpack_again(text) return text:match('^([^\n]*)\n(.*)$') end
 
--- Extras are elements of a JSON array: tags, key, group, batch, failure policy, names of predecessors. Only these end
--- with `]`.
+-- Extras are elements of a JSON array: tags, key, group, batch, failure policy, names of predecessors, units of named
+-- limits. Only those of a task with predecessors end with `]`: `[]` follows the units of such a task. Of a task with
+-- units, the group is its lane (limits.lua).
 
 -- Fails if the text is not JSON.
 local function unpack_extras(text)
   local values = cjson.decode('[' .. text .. ']')
   local function given(label) return label ~= cjson.null and label or nil end
   local extras = { tags = values[1], key = given(values[2]), group = given(values[3]), batch = given(values[4]) }
-  extras.policy, extras.names = values[5], values[6]
+  extras.policy, extras.names, extras.uses = values[5], values[6], given(values[7])
   return extras
 end
 
@@ -74,11 +75,18 @@ end
 -- Returns the group of extras that contain only a group; these need no decoding.
 local function group_alone(extras) return extras:match('^{},null,"([^"\\%c]+)"$') end
 
--- Returns the idempotency key, the group and the batch of extras; each is nil if absent.
+-- The same for a lane, of extras that contain nothing else but the units.
+local function lane_alone(extras)
+  local lane = extras:match('^{},null,"([^"%c]+)",null,"cancel",%[%],{')
+  lane = lane and lane:gsub('\\u001f', '\31')
+  return lane and not lane:find('\\', 1, true) and lane or nil
+end
+
+-- Returns the idempotency key, the group or lane, and the batch of extras; each is nil if absent.
 local function labels_in(text)
   if text == NO_EXTRAS then return nil end
   -- Most non-empty extras contain only a group.
-  local only_group = group_alone(text)
+  local only_group = group_alone(text) or lane_alone(text)
   if only_group then return nil, only_group end
   local extras = unpack_stored_extras(text)
   return extras.key, extras.group, extras.batch
@@ -86,7 +94,12 @@ end
 
 local function has_predecessors(extras) return extras:sub(-1) == ']' end
 
-local function add_predecessors(extras, names) return extras .. ',["' .. table.concat(names, '","') .. '"]' end
+-- Adds the names of predecessors and the units, as JSON, to extras; '' for none.
+local function complete_extras(extras, names, uses)
+  local listed = names[1] and '["' .. table.concat(names, '","') .. '"]' or '[]'
+  if uses == '' then return names[1] and extras .. ',' .. listed or extras end
+  return table.concat({ extras, listed, uses, names[1] and '[]' or nil }, ',')
+end
 
 -- The head of an entry holds the requested values, `queue_timeout,process_timeout,max_retry`. For a task that was
 -- delayed, waited for others, was handed out or was retried before,

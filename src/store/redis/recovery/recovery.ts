@@ -6,7 +6,7 @@ import type { StoreOptions } from '../../store.ts'
 import type { Database } from '../client/database.ts'
 import { nameOf, placeOf } from '../records/ids.ts'
 import { NO_EXTRAS } from '../records/keys.ts'
-import { extrasOf, headOf } from '../records/rows.ts'
+import { completeExtras, extrasOf, headOf } from '../records/rows.ts'
 
 /** Maximum number of tasks, and of bytes, of one step. */
 const TASKS_MAX = 500
@@ -107,7 +107,7 @@ function textsOf({ task, spec, kept }: Remembered, ref: string): (string | numbe
   const again = [ref, attempts, 0, deliveries, runAt, startedAt ?? 0, updatedAt, worker]
   const head = `${headOf(task)},${again.join(',')}`
   const names = task.after.flatMap((id) => placeOf(id) ?? []).map(nameOf)
-  const extras = `${extrasOf(task) || NO_EXTRAS}${names.length === 0 ? '' : `,${JSON.stringify(names)}`}`
+  const extras = completeExtras(extrasOf(task) || NO_EXTRAS, names, task.uses)
   const texts = kept?.attempts.map(attemptText) ?? []
   const earlier = [texts.length, kept?.leftOut ?? 0, ...texts]
   const what = [ref, type, priority, head, extras, JSON.stringify(payload)]

@@ -152,6 +152,7 @@ function steps.restore(step)
         restore_finished(step, task, lane, key)
       else
         step.opened = step.opened + 1
+        limits.count(step, '#', task.extras, 1)
         restore_waiting(step, task, lane, key, group)
       end
       add_to_index(additions, task.ref)

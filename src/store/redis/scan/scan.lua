@@ -35,7 +35,7 @@ local function offer(step, page, ref, place, suits)
       local extras = extras_of(text)
       local _, group = labels_in(extras)
       fits = (page.wanted_tag == '' or extras:find(page.wanted_tag, 1, true) ~= nil)
-        and (page.wanted_group == '' or group == page.wanted_group)
+        and (page.wanted_group == '' or (group and limits.group_of(group)) == page.wanted_group)
     end
     if fits then
       if page.is_bare then

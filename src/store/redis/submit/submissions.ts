@@ -5,6 +5,7 @@ import {
   keyConflict,
   lostTypes,
   queueFull,
+  refuseUses,
   tooManySuccessors,
   unknownPredecessors,
   unknownTypes,
@@ -13,6 +14,8 @@ import {
 import { incomplete } from '../../state.ts'
 import type { StoreOptions, Submitted } from '../../store.ts'
 import type { Database } from '../client/database.ts'
+import { readLimit } from '../limits/limit-fields.ts'
+import type { NamedLimits } from '../limits/named-limits.ts'
 import { idOf, idOfName, idOfRef, type Numbers } from '../records/ids.ts'
 import {
   type Answer,
@@ -54,6 +57,7 @@ export class Submissions {
   readonly #numbers: Numbers
   readonly #batchers: Batcher<Call, Asked>
   readonly #registered: () => Promise<string[]>
+  readonly #limits: NamedLimits
 
   /** @param registered returns the known types, for a refusal */
   constructor(
@@ -62,9 +66,11 @@ export class Submissions {
     options: StoreOptions,
     numbers: Numbers,
     registered: () => Promise<string[]>,
+    limits: NamedLimits,
   ) {
     this.#database = database
     this.#partition = partition
+    this.#limits = limits
     this.#options = options
     this.#numbers = numbers
     this.#registered = registered
@@ -99,7 +105,11 @@ export class Submissions {
    * wrote the defaults), it is called once more with the texts that the store has.
    */
   async #ask(call: Call, send: (call: Call) => Promise<Asked>): Promise<Asked> {
-    const asked = await send(call)
+    let asked = await send(call)
+    if (asked.answer.kind === 'limits') {
+      const missing = [...asked.answer.settings].flatMap(([name, text]) => (text === '' ? [name] : []))
+      if (await this.#limits.use(missing, this.#partition)) asked = await send(call)
+    }
     const { answer } = asked
     if (answer.kind !== 'conflict') return asked
     const requests = new Map<number, string>()
@@ -126,6 +136,8 @@ export class Submissions {
         const taskId = ref === '' ? null : idOfRef(this.#partition, ref)
         return keyConflict(specs[index]!.idempotencyKey!, indexOf(index), taskId)
       }
+      case 'limits':
+        return refusedUses(specs, answer, indexOf)
       case 'full':
         return queueFull(answer.waiting, this.#options.pendingMax!, specs.length)
       case 'crowd':
@@ -179,4 +191,21 @@ export class Submissions {
     })
     return { submitted, earlier }
   }
+}
+
+/** @param indexOf the position of a task in the caller's batch */
+function refusedUses(
+  specs: readonly TaskSpec[],
+  { settings, indexes }: Extract<Answer, { kind: 'limits' }>,
+  indexOf: (index: number) => number,
+): XQueueError {
+  try {
+    refuseUses(
+      indexes.map((index) => [indexOf(index), specs[index]!] as const),
+      (name) => readLimit({ settings: settings.get(name) ?? '', held: '' }),
+    )
+  } catch (error) {
+    return error as XQueueError
+  }
+  return unstorable(indexOf(indexes[0]!))
 }

@@ -2,7 +2,7 @@ import { sameRequest, TASK_LIMITS, type TaskSpec } from '../../../task/task.ts'
 import type { StoreOptions } from '../../store.ts'
 import type { Numbers } from '../records/ids.ts'
 import { NO_EXTRAS } from '../records/keys.ts'
-import { extrasOf, headOf } from '../records/rows.ts'
+import { extrasOf, headOf, unitsOf } from '../records/rows.ts'
 
 /** The arguments and the answer of submit.lua. */
 
@@ -25,6 +25,7 @@ type Reply =
   | ['unknown', ...types: string[]]
   | ['lost']
   | ['conflict', ...conflicts: [position: number, ref: string, request: string][]]
+  | ['limits', settings: string[], ...positions: [position: number][]]
   | ['full', waiting: number]
   | ['no_predecessor', ...missing: [position: number, place: number][]]
   | ['crowd', name: string]
@@ -36,6 +37,8 @@ export type Answer =
   | { kind: 'lost' }
   /** Ref and request of the earlier task, '' for one of the same call. */
   | { kind: 'conflict'; conflicts: { index: number; ref: string; request: string }[] }
+  /** Tasks that cannot use their limits, and the settings of these limits by name, '' for one that does not exist. */
+  | { kind: 'limits'; settings: ReadonlyMap<string, string>; indexes: number[] }
   | { kind: 'full'; waiting: number }
   /** A task, and a position in its `after`. */
   | { kind: 'no_predecessor'; missing: { index: number; place: number }[] }
@@ -61,6 +64,11 @@ export function readReply(reply: Reply): Answer {
     case 'conflict': {
       const [kind, ...conflicts] = reply
       return { kind, conflicts: conflicts.map(([position, ref, request]) => ({ index: position - 1, ref, request })) }
+    }
+    case 'limits': {
+      const [kind, texts, ...positions] = reply
+      const settings = new Map(texts.flatMap((name, at) => (at % 2 === 0 ? [[name, texts[at + 1]!] as const] : [])))
+      return { kind, settings, indexes: positions.map(([position]) => position - 1) }
     }
     case 'full': {
       const [kind, waiting] = reply
@@ -154,7 +162,8 @@ function writeTask(
   }
   const key = spec.idempotencyKey ?? ''
   const request = stored ?? (key === '' ? '' : sameRequest(spec))
-  args.push(-shape, payload, extras || NO_EXTRAS, delayOf(spec), spec.runAt ?? '', key, request, after.length, ...after)
+  args.push(-shape, payload, extras || NO_EXTRAS, delayOf(spec), spec.runAt ?? '', key, request, unitsOf(spec.uses))
+  args.push(after.length, ...after)
 }
 
 /** Tasks of the same shape go to the same lane with the same head. */

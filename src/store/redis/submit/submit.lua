@@ -7,8 +7,9 @@
 --       a finished task may be kept (ms), most tasks that may wait for one, number of shapes, (type, priority, head)
 --       each; number of calls; each call: number of tasks; each task: its shape's number (1…), its payload; if the
 --       number is negative also: its extras, delay in ms or '', run_at or '', idempotency key or '', the request of the
---       key, number of tasks that it waits for, each (`#<index>` for a task of the same call, or a name; '' for a task
---       of another call in a 'check'; '?' for an invalid id); the extras do not contain these
+--       key, the units of limits that it uses, as JSON, or '', number of tasks that it waits for, each (`#<index>` for
+--       a task of the same call, or a name; '' for a task of another call in a 'check'; '?' for an invalid id); the
+--       extras do not contain these and the units
 -- Returns {lane numbers of the shapes, '' if no task of a shape was accepted; the answer of each call}, or 'incomplete'
 --       if accepted tasks could take the places of tasks that are to be restored
 --       answer: the id of its first entry, or one of
@@ -16,6 +17,7 @@
 --         {'unknown', type, …}
 --         {'lost'}: a type is not known, but the store has lost everything and is incomplete
 --         {'conflict', {index, ref or '', the request of the key} each}
+--         {'limits', {name, its settings or '', ...}, {index of a task that cannot use its limits} each}
 --         {'full', waiting}
 --         {'no_predecessor', {index, place} each}
 --         {'crowd', name of a task that too many would wait for}
@@ -29,6 +31,8 @@ local function read_admission(step)
   admission.pending_max, step.retention_ms, admission.successors_max = number(step), number(step), number(step)
   -- Whether each type is known, runs of accepted tasks for the events, tasks whose state is decided at the end.
   admission.known, admission.runs, admission.begun = {}, {}, {}
+  -- The named limits that tasks use: all names, and their settings.
+  admission.limit_names, admission.limits = {}, {}
   return admission
 end
 
@@ -62,6 +66,47 @@ local function time(step)
 end
 local function is_time(at_ms) return at_ms == nil or at_ms == at_ms end
 
+-- Reads the units of limits that a task uses; returns whether they are valid.
+local function read_uses(admission, task)
+  local is_read, uses = pcall(cjson.decode, task.uses)
+  if not is_read or type(uses) ~= 'table' then return false end
+  task.units = uses
+  for name in pairs(uses) do
+    if not admission.limits[name] then
+      admission.limits[name] = ''
+      admission.limit_names[#admission.limit_names + 1] = name
+    end
+  end
+  return true
+end
+
+local function read_limits(step, admission)
+  for index, text in ipairs((limits.read_settings(step, admission.limit_names))) do
+    admission.limits[admission.limit_names[index]] = text
+  end
+end
+
+-- Returns the refusal of tasks whose limits do not exist, or can never give what the tasks need; nil if there is none.
+local function refuse_uses(admission, tasks, earlier)
+  local refusal, names, seen = { 'limits', {} }, {}, {}
+  for index, task in ipairs(tasks) do
+    local is_refused = false
+    for name, units in pairs(not earlier[index] and task.units or {}) do
+      local text = admission.limits[name]
+      local settings = text ~= '' and limits.unpack(text)
+      local most = settings and math.min(settings.max or math.huge, settings.rate_max or math.huge) or 0
+      is_refused = is_refused or units > most
+      if not seen[name] then
+        names[#names + 1], seen[name] = name, true
+        names[#names + 1] = text
+      end
+    end
+    if is_refused then refusal[#refusal + 1] = { index } end
+  end
+  refusal[2] = names
+  return refusal[3] and refusal
+end
+
 -- Returns whether all parts of a task can be stored; reads the extras, once.
 local function is_storable(task)
   if not task.shape or not task.payload then return false end
@@ -82,13 +127,13 @@ local function read_call(step, admission)
     local task = { shape = admission.shapes[shape < 0 and -shape or shape], payload = arg(step) }
     if shape < 0 then
       task.extras, task.delay, task.run_at = arg(step), time(step), time(step)
-      task.key, task.request = next_args(step, 2)
+      task.key, task.request, task.uses = next_args(step, 3)
       task.after = {}
       for place = 1, number(step) do task.after[place] = arg(step) end
       depends = depends or #task.after > 0
       if task.key ~= '' then keyed = keyed + 1 end
     end
-    if not is_storable(task) then
+    if not is_storable(task) or (shape < 0 and task.uses ~= '' and not read_uses(admission, task)) then
       bad = bad or index
     elseif not admission.all_known and not is_known(step, admission, task.shape.type) then
       unknown[#unknown + 1] = task.shape.type
@@ -151,7 +196,8 @@ local function accept_dependent(step, admission, task, lane, ref, run_at, ms, ta
     local index = name:match('^#(%d+)$')
     names[place] = index and name_of(step, tasks[tonumber(index)].ref) or name
   end
-  task.extras = add_predecessors(task.extras, names)
+  task.extras = complete_extras(task.extras, names, task.uses)
+  limits.count(step, '#', task.extras, 1)
   local run_at_text, created_at = string.format('%d', run_at), string.format('%d', ms)
   local head_text = pack_new_head(task.shape.head_text, ref, run_at_text, created_at)
   flows.depend(step, lane, ref, head_text, task.extras, task.payload, 'null')
@@ -171,6 +217,10 @@ local function accept(step, admission, task, lane, ms, n, tasks)
   local group, batch = task.group, task.batch
   flows.join_batch(step, batch, ref)
   local run_at = math.max(task.run_at or (task.delay and ms + task.delay) or ms, ms)
+  if task.uses ~= '' and #task.after == 0 then
+    task.extras = complete_extras(task.extras, task.after, task.uses)
+    limits.count(step, '#', task.extras, 1)
+  end
   if #task.after > 0 then
     accept_dependent(step, admission, task, lane, ref, run_at, ms, tasks)
     return false
@@ -258,6 +308,8 @@ local function answer_call(step, admission, read)
   for place, task in ipairs(tasks) do
     if earlier[place] or task.same then fresh = fresh - 1 end
   end
+  local refused_uses = admission.limit_names[1] and admission.mode ~= 'tick' and refuse_uses(admission, tasks, earlier)
+  if refused_uses then return refused_uses end
   local waiting = admission.waiting
   if waiting and fresh > 0 and waiting + fresh > admission.pending_max then return { 'full', waiting } end
   local refused = read.depends and refuse_waiting(step, admission, tasks, earlier)
@@ -285,6 +337,7 @@ function steps.submit(step)
   read_shapes(step, admission)
   local calls, answers = {}, {}
   for index = 1, number(step) do calls[index] = read_call(step, admission) end
+  if admission.limit_names[1] then read_limits(step, admission) end
   local is_bounded = admission.pending_max ~= nil
   if is_bounded then refresh_totals(step) end
   -- Tasks that became due in the meantime have waited longer.

@@ -3,6 +3,7 @@ import type { StoreOptions } from '../../options.ts'
 import { tooManySuccessors, unknownTypes } from '../../refusals.ts'
 import type { Submitted } from '../../store.ts'
 import type { Database } from '../client/database.ts'
+import type { NamedLimits } from '../limits/named-limits.ts'
 import { type Numbers, nameOf, placeOf } from '../records/ids.ts'
 import type { Queries } from '../scan/queries.ts'
 import { Submissions } from './submissions.ts'
@@ -25,11 +26,14 @@ export class Submitter {
     options: StoreOptions,
     numbers: Numbers,
     registered: () => Promise<string[]>,
+    limits: NamedLimits,
   ) {
     this.#database = database
     this.#queries = queries
     this.#registered = registered
-    this.#submissions = database.perPartition((at) => new Submissions(database, at, options, numbers, registered))
+    this.#submissions = database.perPartition(
+      (at) => new Submissions(database, at, options, numbers, registered, limits),
+    )
   }
 
   async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {

@@ -14,7 +14,7 @@ import {
   typeOfLane,
 } from '../records/rows.ts'
 import type { Registry } from '../types/registry.ts'
-import { heldOf, readTasks } from './turn-codec.ts'
+import { heldOf, type LeaseEnd, readTasks } from './turn-codec.ts'
 
 const STARTED_MAX = 100_000
 
@@ -27,7 +27,7 @@ export interface Reported {
 /** The next state of its task, decided on the known state of its lease. */
 export interface Decision {
   state: LeaseState
-  settlement: Settlement
+  settlement: LeaseEnd
 }
 
 /**
@@ -64,10 +64,11 @@ export class HeldLeases {
     })
   }
 
-  settlementOf(state: LeaseState, ending: Ending, now: number): Settlement {
+  settlementOf(state: LeaseState, ending: Ending, now: number): LeaseEnd {
     const { delaysMs, jitter } = this.#registry.policy(typeOfLane(state.lane))
     const policy = { delaysMs, jitter, lostLeasesMax: this.#options.lostLeasesMax }
-    return settle(state, ending, policy, now, this.#options.random())
+    const settlement = settle(state, ending, policy, now, this.#options.random())
+    return 'usage' in ending && ending.usage ? { ...settlement, usage: ending.usage } : settlement
   }
 
   /** Leases that another process started, or that this one knows to have changed. */

@@ -19,14 +19,16 @@ local function take_of_groups(step, turn, open, tasks, rules, want)
       lone.leave(step, part)
       for _ = 1, want + PASSES do
         local most = math.min(want - got, rule.free)
-        if rule.group_limit then
-          most = math.min(most, rule.group_limit - call('SCARD', step.prefix .. KEY.held .. lane.type .. '|' .. group))
-        end
+        local limit = group_permits.limit_of(step, lane.type, group, rule.group_limit)
+        if limit then most = math.min(most, limit - call('SCARD', group_permits.key_of(step, lane.type, group))) end
         local handed_out, started = 0, 0
         if most > 0 then handed_out, started = take_of_group(step, turn, lane, part, most, tasks) end
         if handed_out == 0 then break end
         got, rule.free = got + started, rule.free - started
       end
+      local more = math.min(want - got, rule.free)
+      local started = take_with_limits(step, turn, lane, group, more, tasks, rule.group_limit)
+      got, rule.free = got + started, rule.free - started
     end
   end
   return got
@@ -48,8 +50,9 @@ local function take_by_age(step, turn, open, tasks, rules, want)
     if rules[lane.type].rotates[lane] then join_ungrouped(step, lane) end
     refresh(index)
   end
-  local got = 0
-  for _ = 1, want + PASSES do
+  local got, passes = 0, want + PASSES
+  while passes > 0 do
+    passes = passes - 1
     local oldest, second
     for index = 1, #open do
       local first = firsts[index]
@@ -66,7 +69,9 @@ local function take_by_age(step, turn, open, tasks, rules, want)
     local rule = rules[lane.type]
     local most = math.min(want - got, rule.free)
     if rule.rotates[lane] then
-      started = take_one(step, turn, lane, places[oldest], tasks)
+      local is_set_aside
+      started, is_set_aside = take_one(step, turn, lane, places[oldest], tasks)
+      if is_set_aside then passes = passes + 1 end
     else
       if second then
         -- As many as are older than the first task of the next lane.
@@ -178,17 +183,8 @@ local function check_groups(step, rule, lane)
   rule.rotates[lane] = call('EXISTS', prefix .. KEY.rotation .. lane.name, prefix .. KEY.lone .. lane.name) > 0
 end
 
--- Claims from each of a few types.
-local function claim_of_types(step, turn, tasks, want)
-  local rules = rules_of(step, turn.types, want)
-  local by_priority = {}
-  for _, kind in ipairs(turn.types) do
-    local rule = rules[kind]
-    for _, lane in ipairs(rule and rule.lanes or {}) do
-      append(by_priority, lane.priority, lane)
-      check_groups(step, rule, lane)
-    end
-  end
+-- Claims from the lanes of some types, the highest priority first; returns how many more tasks are wanted.
+local function claim_by_priority(step, turn, tasks, want, rules, by_priority)
   for digit = 9, 0, -1 do
     local open = by_priority[tostring(digit)]
     if open and want > 0 then
@@ -211,6 +207,23 @@ local function claim_of_types(step, turn, tasks, want)
       end
     end
   end
+  return want
+end
+
+-- Claims from each of a few types.
+local function claim_of_types(step, turn, tasks, want)
+  local rules = rules_of(step, turn.types, want)
+  repeat
+    local by_priority = {}
+    for _, kind in ipairs(turn.types) do
+      local rule = rules[kind]
+      for _, lane in ipairs(rule and rule.lanes or {}) do
+        append(by_priority, lane.priority, lane)
+        check_groups(step, rule, lane)
+      end
+    end
+    want = claim_by_priority(step, turn, tasks, want, rules, by_priority)
+  until want <= 0 or not limits.reopen(step)
   return rules
 end
 
@@ -299,7 +312,10 @@ function claim_of_typeset(step, turn, tasks, want)
   local rules, from, claims = {}, '-', 0
   while want > 0 and claims < LANES_MAX do
     local members = call('ZRANGEBYLEX', prefix .. KEY.ready, from, '+', 'LIMIT', 0, LANES_AT_ONCE)
-    if not members[1] then break end
+    if not members[1] then
+      if not limits.reopen(step) then break end
+      from, members = '-', call('ZRANGEBYLEX', prefix .. KEY.ready, '-', '+', 'LIMIT', 0, LANES_AT_ONCE)
+    end
     local kinds, mine, following = {}, nil, nil
     for index, member in ipairs(members) do kinds[index] = member:sub(27) end
     for index, is_mine in ipairs(call('SMISMEMBER', prefix .. KEY.typeset .. turn.typeset, unpack(kinds))) do
@@ -329,7 +345,11 @@ function claim(step, turn)
   local tasks, want = {}, turn.want
   if want <= 0 or turn.leaves == '1' then return tasks, {} end
   -- Each returned entry has its record there.
-  turn.has_back = call('EXISTS', step.prefix .. KEY.again) == 1
+  turn.has_back = call('EXISTS', step.prefix .. KEY.again, step.prefix .. KEY.limits_parked) > 0
+  if turn.has_back then
+    limits.reopen_due(step, LANES_AT_ONCE)
+    turn.has_back = call('EXISTS', step.prefix .. KEY.again) == 1
+  end
   turn.begun = { types = {}, moved = {}, waits = {}, heads = {} }
   turn.lease_text = string.format('%d', turn.lease_ms)
   turn.expires_at = string.format('%d', step.now + turn.lease_ms)

@@ -1,5 +1,6 @@
 import { textOf } from '../../../task/json.ts'
 import type { Settlement } from '../../../task/outcome.ts'
+import type { Uses } from '../../../task/uses.ts'
 import type { WorkerIdentity } from '../../store.ts'
 import { idOfRef, placeOf } from '../records/ids.ts'
 import type { LeaseState } from '../records/rows.ts'
@@ -41,6 +42,11 @@ interface PlainSuccess {
   deadlineAt: number
   entry: string
   result: string
+}
+
+/** How a lease ends, and the units of limits that its task used in fact. */
+export interface LeaseEnd extends Settlement {
+  usage?: Uses
 }
 
 /** The result of an outcome: done, the lease was lost, its state has changed and needs a new decision, not storable. */
@@ -117,15 +123,9 @@ export function emptyPart(worker: WorkerIdentity): Part {
   }
 }
 
-export function addOutcome(
-  part: Part,
-  state: LeaseState,
-  settlement: Settlement,
-  by: string,
-  onlyWhenDue = false,
-): void {
+export function addOutcome(part: Part, state: LeaseState, settlement: LeaseEnd, by: string, onlyWhenDue = false): void {
   const { plain: prefix, deadlineAt, workerId } = state
-  if (prefix !== undefined && workerId === by && settlement.status === 'success') {
+  if (prefix !== undefined && workerId === by && settlement.status === 'success' && !settlement.usage) {
     const result = textOf(settlement.result)
     const dot = state.ref.indexOf('.')
     const lane = state.ref.slice(0, dot)
@@ -185,10 +185,11 @@ function writeOutcomes(args: (string | number)[], outcomes: readonly OutcomePart
 }
 
 /** @param by the worker that settles; a lease of its own costs less */
-function outcomeArgs(state: LeaseState, settlement: Settlement, by: string, onlyWhenDue: boolean): string[] {
+function outcomeArgs(state: LeaseState, settlement: LeaseEnd, by: string, onlyWhenDue: boolean): string[] {
   const { ref, fence, cancelRequested, workerId } = state
-  const { status, attempts, lostLeases, runAt, timeoutReason, error, result, holdMs, attempt } = settlement
-  if (status === 'success' && workerId === by) return ['S', ref, fence, textOf(result)]
+  const { status, attempts, lostLeases, runAt, timeoutReason, error, result, holdMs, attempt, heldLimit, usage } =
+    settlement
+  if (status === 'success' && workerId === by && !usage) return ['S', ref, fence, textOf(result)]
   return [
     'O',
     ref,
@@ -204,6 +205,8 @@ function outcomeArgs(state: LeaseState, settlement: Settlement, by: string, only
     textOf(result),
     String(holdMs ?? ''),
     attempt ?? '',
+    heldLimit ?? '',
+    usage === undefined ? '' : JSON.stringify(usage),
   ]
 }
 

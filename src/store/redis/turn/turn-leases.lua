@@ -77,9 +77,11 @@ local function leave_group(step, lane, group, ref, entry, worker)
     append(step.left_groups, lane, group)
     append(step.left_groups, lane, entry)
   end
-  local permits = prefix .. KEY.held .. lane.type .. '|' .. group
+  local permits, lane_permits = group_permits.key_of(step, lane.type, group), KEY.held .. lane.type .. '|' .. group
   if group_permits.are_kept(step, lane.type) then
     call('SREM', permits, ref)
+    -- A process of the previous version counts it there.
+    if limits.are_used(group) then call('SREM', prefix .. lane_permits, ref) end
   else
     local size = #step.unkept
     step.unkept[size + 1], step.unkept[size + 2] = permits, ref
@@ -94,7 +96,8 @@ local function leave_group(step, lane, group, ref, entry, worker)
     end
     step.lanes_at_limit[lane.type] = limited_lanes
   end
-  for _, other in ipairs(limited_lanes) do end_at_limit(step, other, group) end
+  local its_group = limits.group_of(group)
+  for _, other in ipairs(its_group ~= '' and limited_lanes or {}) do end_at_limit(step, other, its_group) end
 end
 
 function write_busy(step)
@@ -125,6 +128,8 @@ local function succeed(step, ref, lane, entry, attempts, tail, result)
     key, group = labels_in(extras)
     keep_key(step, key, retention.kept_ms(step, lane.type, 'success'))
     if group then leave_group(step, lane, group, ref, entry, worker) end
+    limits.count(step, '#', extras, -1)
+    limits.leave(step, ref, extras)
   end
   if not group then append(step.left, lane, entry) end
   finish(step, lane, ref, 'success', pack_success(step, attempts, tail, result))
@@ -143,10 +148,15 @@ function add_success_events(step, turn)
   step.succeeded = {}
 end
 
--- Starts no task of a type for some time; a longer hold stays.
-local function hold(step, kind, hold_ms)
+-- Starts no task of a type for some time, or none that uses a limit, if it is given and the task does; a longer hold
+-- stays.
+local function hold(step, kind, hold_ms, extras, name)
   local rules, field = step.prefix .. KEY.rules, kind .. '/held'
   local held_until = step.now + hold_ms
+  local uses = name ~= '' and limits.uses_of(step, extras)
+  for _, used in ipairs(uses and uses.names or {}) do
+    if used == name and limits.hold(step, name, held_until) then return end
+  end
   if held_until > tonumber(call('HGET', rules, field) or 0) then
     call('HSET', rules, field, string.format('%d', held_until))
   end
@@ -177,9 +187,10 @@ local function settle(step, outcome, lease, lane)
   task.lost_leases, task.run_at = outcome.lost_leases or task.lost_leases, outcome.run_at or task.run_at
   local extras, payload, key, group = task.extras, task.payload, labels_in(task.extras)
   leave_lease(step, ref, lane)
+  limits.leave(step, ref, extras, task.started_at, outcome.usage)
   if outcome.hold_ms and outcome.hold_ms ~= '' then
     task.error = error
-    hold(step, lane.type, tonumber(outcome.hold_ms))
+    hold(step, lane.type, tonumber(outcome.hold_ms), extras, outcome.held_limit)
   end
   if lease.has_progress == '1' then call('HDEL', step.prefix .. KEY.progress, ref) end
   if outcome.attempt and outcome.attempt ~= '' then
@@ -199,6 +210,7 @@ local function settle(step, outcome, lease, lane)
     if status ~= 'pending' then
       local text = pack_finished(step, status, outcome.reason, task, extras, payload, error, progress, outcome.result)
       finish(step, lane, ref, status, text)
+      limits.count(step, '#', extras, -1)
       keep_key(step, key, retention.kept_ms(step, lane.type, status))
       count(step, lane.type, status, 1)
     elseif tonumber(task.run_at) > step.now then
@@ -284,6 +296,7 @@ end
 function clear_ended(step)
   local prefix = step.prefix
   if #step.ended == 0 then return end
+  limits.write_ended(step)
   leave_unkept(step)
   many('HDEL', prefix .. KEY.leases, step.ended)
   for kind, refs in pairs(step.ended_of) do many('ZREM', prefix .. KEY.running .. kind, refs) end

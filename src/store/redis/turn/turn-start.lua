@@ -35,7 +35,7 @@ end
 
 local function hold_permit(step, turn, lane, ref)
   if group_permits.are_kept(step, lane.type) then
-    call('SADD', step.prefix .. KEY.held .. lane.type .. '|' .. lane.group, ref)
+    group_permits.take(step, lane.type, lane.group, ref)
   end
   step.busy_changes[turn.worker_json] = (step.busy_changes[turn.worker_json] or 0) + 1
 end
@@ -173,12 +173,12 @@ function start(step, turn, lane, entries, tasks)
   return started
 end
 
--- The same for tasks of groups, which have left their queue, by their entries, groups, refs and texts; returns also
--- which have started. The lines after the head of a text are copied unchanged into the record of the lease, and into
--- the answer to the worker.
-function start_grouped(step, turn, lane, entries, groups, refs, texts, tasks)
+-- The same for tasks of groups, which have left their queue, by their entries, groups, refs and texts, and the uses of
+-- those that use limits; returns also which have started. The lines after the head of a text are copied unchanged into
+-- the record of the lease, and into the answer to the worker.
+function start_grouped(step, turn, lane, entries, groups, refs, texts, tasks, uses)
   local of_type, starts, started, fresh_tasks = begun_of(turn, lane.type), {}, 0, 0
-  local held = group_permits.are_kept(step, lane.type) and step.prefix .. KEY.held .. lane.type .. '|'
+  local held = group_permits.are_kept(step, lane.type)
   local run_of, run_place
   for index, entry in ipairs(entries) do
     local text, head_text, lines, fresh = texts[index], nil, nil, nil
@@ -195,7 +195,7 @@ function start_grouped(step, turn, lane, entries, groups, refs, texts, tasks)
       tasks[run_place] = tasks[run_place] - 1
       local size = #tasks
       tasks[size + 1], tasks[size + 2] = entry, lines
-      if held then call('SADD', held .. groups[index], ref) end
+      if held then group_permits.take(step, lane.type, groups[index], ref) end
       fresh_tasks = fresh_tasks + 1
       if fresh.wait_ms ~= 0 then turn.begun.waits[#turn.begun.waits + 1] = ref end
     elseif text then
@@ -209,6 +209,7 @@ function start_grouped(step, turn, lane, entries, groups, refs, texts, tasks)
     if record then
       starts[index], started = true, started + 1
       note_begun(of_type, ref, record, due, attempts)
+      if uses and uses[index] then limits.start(step, uses[index], ref) end
     end
   end
   if fresh_tasks > 0 then

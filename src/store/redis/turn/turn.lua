@@ -11,7 +11,8 @@
 --           first time
 --         'S', ref, fence, result: success of a lease of this worker, decided while no cancel had been requested
 --         'O', ref, fence, cancel requested (0|1), '1' to settle only if due, status, attempts, lost, run_at, reason,
---           error, result, for how many ms its type is held or '', the outcome of the attempt if it is kept or ''
+--           error, result, for how many ms its type is held or '', the outcome of the attempt if it is kept or '', the
+--           limit that is held instead of the type or '', the units of limits that it used, as JSON, or ''
 --       number of logs, each ref, fence, maximum number of lines that the task keeps, number of lines left out before
 --       these, number of lines, the lines
 --       most tasks to claim, the secret of the new leases, '1' if it waits, the digest of its types if they are very
@@ -60,8 +61,8 @@ local function read_outcome(step, outcome_refs)
   if kind == 'S' then return success(ref, fence, arg(step)) end
   local outcome = { ref = ref, fence = fence }
   outcome.cancel_requested, outcome.only_when_due, outcome.status, outcome.attempts, outcome.lost_leases,
-    outcome.run_at, outcome.reason, outcome.error, outcome.result, outcome.hold_ms,
-    outcome.attempt = next_args(step, 11)
+    outcome.run_at, outcome.reason, outcome.error, outcome.result, outcome.hold_ms, outcome.attempt,
+    outcome.held_limit, outcome.usage = next_args(step, 13)
   local are_counts = is_count(outcome.attempts) and is_count(outcome.lost_leases) and is_count(outcome.run_at)
   outcome.is_bad = not (STATUSES[outcome.status] and are_counts)
   return outcome
@@ -191,6 +192,7 @@ function steps.turn(step)
   local _, due = promote(step, 1000)
   step.next_due = due
   write_arrivals(step)
+  limits.reopen(step)
   for index, turn in ipairs(turns) do
     local tasks, rules = claim(step, turn)
     local cancels = call('SMEMBERS', prefix .. KEY.cancels .. turn.worker)

@@ -1,9 +1,11 @@
 -- Replaces the records of types, each if it is still the one that the change was decided on (type-record.ts).
 --
 -- KEYS  the partition's prefix
--- ARGV  now, '1' from a process that has used the store before, number of types, each; then for each: digest of the
---       record before or '' for none, '1' if a handler declares it, the values of TYPE_FIELDS
--- Returns for each type '1', or '' if its record has changed
+-- ARGV  now, '1' from a process that has used the store before, number of named limits that the handlers of these types
+--       declare, (name, settings and hold before, the same after, '' for none) each, number of types, each; then for
+--       each: digest of the record before or '' for none, '1' if a handler declares it, the values of TYPE_FIELDS
+-- Returns for each type '1', or '' if its record has changed; or {'changed'} or {'too_many'} because of the limits, and
+--       then nothing has changed
 -- Cost  two commands for each field of all types together, and several for each type whose limits change
 local TYPES_PER_MESSAGE = 500
 
@@ -61,6 +63,10 @@ end
 
 function steps.configure(step)
   has_lost(step, arg(step))
+  local declared_limits = limit_settings.next_args(step)
+  local refusal = limit_settings.refuse(step, declared_limits)
+  if refusal then return { refusal } end
+  for _, one in ipairs(declared_limits) do limit_settings.write(step, one) end
   local kinds, answers = {}, {}
   for index = 1, number(step) do kinds[index] = arg(step) end
   local changes, replaced, announced = { set = {}, removed = {}, declared = {} }, {}, {}

@@ -1,7 +1,9 @@
 import { GatheredRates, SLOT_MS } from '../../rates.ts'
-import type { HandlerSettings, TypeChange } from '../../store.ts'
+import { tooManyLimits } from '../../refusals.ts'
+import type { HandlerSettings, LimitSettings, TypeChange } from '../../store.ts'
 import { changedType, NEW_TYPE } from '../../type-record.ts'
 import type { Database } from '../client/database.ts'
+import type { NamedLimits } from '../limits/named-limits.ts'
 import { type BackOff, hasHandler, readBackOff, readType, type TypeFields, writeType } from './type-fields.ts'
 
 /** A back-off is read again after this time, in case the message of its change was lost. */
@@ -22,12 +24,14 @@ type StoredType = [digest: string, fields: TypeFields]
 export class Registry {
   readonly rates = new GatheredRates()
   readonly #database: Database
+  readonly #limits: NamedLimits
   /** The handlers that this process declared, in case Redis loses them. */
   readonly #declared = new Map<string, HandlerSettings>()
   readonly #backOffs = new Map<string, BackOff & { at: number }>()
 
-  constructor(database: Database) {
+  constructor(database: Database, limits: NamedLimits) {
     this.#database = database
+    this.#limits = limits
   }
 
   /** The back-off of a type that `know` has read. */
@@ -118,9 +122,18 @@ export class Registry {
   /** Returns the changes whose types have changed since they were read. */
   async #replace(partition: number, next: readonly Replacement[]): Promise<Change[]> {
     const names = next.map(({ of: [type] }) => type)
-    const args = [this.#database.wasMet(partition), names.length, ...names, ...next.flatMap((one) => one.args)]
+    const limits = await this.#limits.declared(partition, limitsOf(next))
+    const args = [
+      this.#database.wasMet(partition),
+      ...limits,
+      names.length,
+      ...names,
+      ...next.flatMap(({ args }) => args),
+    ]
     const answers = await this.#database.run<string[]>('configure', partition, args)
     this.#database.met(partition)
+    if (answers[0] === 'too_many') throw tooManyLimits()
+    if (answers[0] === 'changed') return next.map(({ of }) => of)
     return next.flatMap(({ of }, index) => (answers[index] === '1' ? [] : [of]))
   }
 
@@ -146,4 +159,9 @@ export class Registry {
       await this.#database.run('rates', partition, [slot, fields.length / 2, ...fields])
     }
   }
+}
+
+/** The named limits that handlers declare. */
+function limitsOf(next: readonly Replacement[]): Map<string, LimitSettings> {
+  return new Map(next.flatMap(({ of: [, { handler }] }) => Object.entries(handler?.limits ?? {})))
 }
