@@ -173,6 +173,17 @@ describe('named limits on Redis', () => {
     ])
   })
 
+  it('bound the tasks that count as runnable', async () => {
+    await queue.configureLimit('gpu', { max: 4 })
+    await queue.configureLimit('tokens', { rate: { max: 1, perMs: 60_000 } })
+    await submit(Array.from({ length: 5 }, () => ({ uses: { gpu: 2 } })))
+    await submit([{ uses: { tokens: 1 } }, { uses: { tokens: 1 } }, {}])
+    const runnable = async () => (await queue.types({ names: ['t'], demand: true }))[0]!.runnable
+    expect(await runnable()).toBe(4)
+    expect(await claim()).toHaveLength(4)
+    expect(await runnable()).toBe(4)
+  })
+
   it('are checked in claims of one group, and among very many types', async () => {
     await queue.configureLimit('gpu', { max: 1 })
     const types = Array.from({ length: 90 }, (_, index) => `x${index}`)

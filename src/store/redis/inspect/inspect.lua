@@ -54,17 +54,18 @@ local function count_waiting(step, kind, grouped, streams, running_by)
   return waiting
 end
 
--- Counts the waiting tasks of groups that are in the rotation, as far as the limit of each group allows.
+-- Counts the waiting tasks of groups that are in the rotation, as far as the limit of each group allows, and named
+-- limits if the tasks of a lane use as much as the first one.
 local function startable_of_groups(step, kind, group_limit)
   local startable = 0
   for _, lane in ipairs(lanes_of_type(step, kind)) do
     startable = startable + call('ZCARD', step.prefix .. KEY.lone .. lane.name)
     for _, group in ipairs(call('ZRANGE', step.prefix .. KEY.rotation .. lane.name, 0, GROUPS_COUNTED_MAX - 1)) do
       if group ~= '' then
-        local tasks = count_entries(step, group_lane(lane, group))
-        if group_limit then
-          tasks = math.min(tasks, group_limit - call('SCARD', step.prefix .. KEY.held .. kind .. '|' .. group))
-        end
+        local part = group_lane(lane, group)
+        local tasks, most = count_entries(step, part), group_permits.limit_of(step, kind, group, group_limit)
+        if most then tasks = math.min(tasks, most - call('SCARD', group_permits.key_of(step, kind, group))) end
+        if tasks > 0 and limits.are_used(group) then tasks = limits.startable_of(step, part, tasks) end
         startable = startable + math.max(tasks, 0)
       end
     end
@@ -91,6 +92,7 @@ function steps.inspect(step)
   local kinds = {}
   for index = 1, number(step) do kinds[index] = arg(step) end
   local asked = { holders = arg(step) == '1', demand = arg(step) == '1' }
+  step.only_reads = true
   local counts, records = counts_of(step, kinds), read_types(step, kinds)
   local types, running_by, streams, running = {}, {}, {}, {}
   for place, kind in ipairs(kinds) do

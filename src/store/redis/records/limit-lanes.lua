@@ -237,6 +237,19 @@ function limits.bring_back_fitting(step, lane, members)
   if fitting[1] then limits.bring_back(step, lane, fitting) end
 end
 
+-- Returns how many tasks of a lane the limits allow to start, if each uses as much as the first one; the others then
+-- have so much less.
+function limits.startable_of(step, part, tasks)
+  local text = call('HGET', step.prefix .. KEY.grouped, part.no .. '.' .. (first_of(step, part) or ''))
+  local uses = text and limits.uses_of(step, extras_of(text))
+  if not uses then return tasks end
+  for index, name in ipairs(uses.names) do
+    tasks = math.min(tasks, math.floor(limits.room_of(step, name) / uses.units[index]))
+  end
+  for _ = 1, tasks do limits.reserve(step, uses) end
+  return tasks
+end
+
 -- Returns the lane with the smallest need, the need and the member; nil if none waits.
 local function least_need(step, name, lanes)
   local least, where, who

@@ -141,21 +141,24 @@ local function load(step, names)
   return states
 end
 
--- Returns the units that count for the rate; removes those that no longer do from the log.
+-- Returns the units that count for the rate; removes those that no longer do from the log, if the step may write.
 local function started_of(step, state)
   if not state.logged then
-    local log, expired = step.prefix .. KEY.limit_starts .. state.name, nil
+    local log, expired, offset = step.prefix .. KEY.limit_starts .. state.name, nil, 0
     local until_ms = string.format('%d', step.now - state.settings.rate_per_ms)
+    state.logged = -(tonumber(call('ZSCORE', log, '')) or 0)
     repeat
-      expired = call('ZRANGEBYSCORE', log, '(0', until_ms, 'LIMIT', 0, EXPIRED_AT_ONCE)
+      expired = call('ZRANGEBYSCORE', log, '(0', until_ms, 'LIMIT', offset, EXPIRED_AT_ONCE)
       local units = 0
       for _, entry in ipairs(expired) do units = units + entry:match(',(%d+)$') end
-      if expired[1] then
+      state.logged = state.logged - units
+      if step.only_reads then
+        offset = offset + EXPIRED_AT_ONCE
+      elseif expired[1] then
         call('ZREM', log, unpack(expired))
         call('ZINCRBY', log, string.format('%d', units), '')
       end
     until #expired < EXPIRED_AT_ONCE
-    state.logged = -(tonumber(call('ZSCORE', log, '')) or 0)
   end
   return state.logged + state.begun_units
 end

@@ -45,7 +45,7 @@ local function begin(keys, args)
     lanes = {}, lanes_by_name = {}, retention_of_types = {}, group_permits_kept = {}, anything_awaited = nil,
     clock_ms = nil, clock_n = nil, clock_moved = false,
     -- Named limits (limits.lua); nil while no task of the step uses any.
-    of_limits = nil,
+    of_limits = nil, only_reads = false,
     -- How long a finished task may be kept (ms), set by the steps in which tasks end.
     retention_ms = nil,
     -- Written by `finish_step`: changes of counts, events, messages to processes. `opened` is the number of tasks that
