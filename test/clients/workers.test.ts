@@ -29,7 +29,8 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
   })
 
   /** Starts a worker, and waits until it claims tasks. */
-  async function start(...args: string[]): Promise<void> {
+  const start = (...args: string[]) => startOn(server, ...args)
+  async function startOn(server: Program, ...args: string[]): Promise<void> {
     const [program, ...first] = command
     const env = { ...process.env, ...own, XQUEUE_SERVER: server.url }
     const child = spawn(program, [...first, ...args], { env, stdio: ['ignore', 'ignore', 'pipe'] })
@@ -38,10 +39,10 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
       started.log += chunk
     })
     worker = started
-    await server.until(await server.submit('echo').catch(() => known()), { status: 'success' })
+    await server.until(await server.submit('echo').catch(() => known(server)), { status: 'success' })
   }
   /** The first one of all makes its types known. */
-  async function known(): Promise<string> {
+  async function known(server: Program): Promise<string> {
     await server.untilHandled('echo')
     return server.submit('echo')
   }
@@ -218,7 +219,9 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
   })
 
   it('offers an outcome again after a server that could not take it', async () => {
-    await start()
+    // Its leases outlive the time without it.
+    const server = await startProgram({})
+    await startOn(server)
     const file = join(temporaryFolder(), 'open')
     const id = await server.submit('gated', file)
     await server.until(id, { status: 'processing' })

@@ -11,9 +11,10 @@ import { type Mutant, mutantsOf, mutated, shown } from './mutants.ts'
 import { withoutBroken } from './types.ts'
 
 /**
- * `npm run test:mutants -- [--in src/task] [--since REF] [--sample N] [--seed S] [--tests PATTERN…]`: makes small
- * changes to the sources, by the operators that are usual, each in a copy of the tree, and runs the tests that run the
- * changed function until one fails. Without `--sample`, all of them; with `--since`, those in lines that have changed.
+ * `npm run test:mutants -- [--in src/task] [--since REF] [--sample N] [--seed S] [--minutes N] [--tests PATTERN…]`:
+ * makes small changes to the sources, by the operators that are usual, each in a copy of the tree, and runs the tests
+ * that run the changed function until one fails. In random order by the seed: all of them, or `--sample` of them, or as
+ * many as fit into `--minutes`. With `--since`, only those in lines that have changed since a commit.
  */
 const TESTS = [
   'test/{task,queue,worker,access,server,store,store-contract,testing,client,remote,embed,notify,cli}/*.test.ts',
@@ -29,6 +30,7 @@ const { values } = parseArgs({
     since: { type: 'string' },
     sample: { type: 'string' },
     seed: { type: 'string', default: String(Date.now() % 1e6) },
+    minutes: { type: 'string', default: '600' },
     tests: { type: 'string', multiple: true, default: TESTS },
   },
 })
@@ -40,13 +42,17 @@ const tree = new Tree()
 try {
   const mutants = await withoutBroken(tree, chosen)
   const survivors: Mutant[] = []
+  const until = performance.now() + Number(values.minutes) * 60_000
+  let run = 0
   for (const [index, mutant] of mutants.entries()) {
+    if (performance.now() > until) break
+    run = index + 1
     const failed = await notice(mutant, testsOf(mutant, coverage))
     if (failed === null) survivors.push(mutant)
     const verdict = failed === null ? 'SURVIVED' : `noticed: ${failed}`
     console.info(`${index + 1}/${mutants.length} ${shown(mutant, textOf(mutant.file))}\n  ${verdict}`)
   }
-  report(mutants, survivors)
+  report(mutants.slice(0, run), survivors, chosen.length - mutants.length)
 } finally {
   tree.remove()
 }
@@ -69,10 +75,9 @@ async function notice(mutant: Mutant, tests: readonly string[]): Promise<string 
 }
 
 function sampled(mutants: readonly Mutant[]): Mutant[] {
-  if (values.sample === undefined) return [...mutants]
   const random = new SeededRandom(Number(values.seed))
   const drawn = mutants.map((mutant) => ({ mutant, draw: random.next() })).sort((a, b) => a.draw - b.draw)
-  return drawn.slice(0, Number(values.sample)).map(({ mutant }) => mutant)
+  return drawn.slice(0, Number(values.sample ?? mutants.length)).map(({ mutant }) => mutant)
 }
 
 /** Whether a mutant is in a line that has changed since a commit. */
@@ -94,7 +99,7 @@ function isNoticeable(mutant: Mutant): boolean {
   return !EQUIVALENT.some(([file, line]) => file === mutant.file && `  + ${line}` === after)
 }
 
-function report(mutants: readonly Mutant[], survivors: readonly Mutant[]): void {
+function report(mutants: readonly Mutant[], survivors: readonly Mutant[], broken: number): void {
   const partOf = ({ file }: Mutant) =>
     file
       .split('/')
@@ -104,7 +109,7 @@ function report(mutants: readonly Mutant[], survivors: readonly Mutant[]): void 
     const left = survivors.filter((mutant) => partOf(mutant) === part)
     console.info(`${part}: ${all!.length - left.length} of ${all!.length} noticed`)
   }
-  const [noticed, broken] = [mutants.length - survivors.length, chosen.length - mutants.length]
+  const noticed = mutants.length - survivors.length
   const score = ((100 * noticed) / Math.max(mutants.length, 1)).toFixed(1)
   console.info(`${noticed} of ${mutants.length} noticed (${score} %), ${broken} not compiled, seed ${values.seed}`)
   for (const survivor of survivors) console.info(shown(survivor, textOf(survivor.file)))
