@@ -11,6 +11,7 @@ type Coverage = Record<string, { ms: number; hits: string[] }>
 
 const CACHE = join(root, '.cache/mutants/coverage.json')
 const RUN_MS_MAX = 600_000
+const TEST_MS_MAX = 60_000
 /** The form of a store that is as good as the others, and faster. */
 const OPTIONS: Readonly<Record<string, string[]>> = {
   'test/queue-contract/sqlite.test.ts': ['-t', '^SQLite(?! on a file)'],
@@ -48,8 +49,8 @@ export async function coverageOf(tests: readonly string[]): Promise<Coverage> {
 async function hitsOf(tree: Tree, test: string): Promise<Coverage[string] | null> {
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-hits-'))
   const started = performance.now()
-  const env = { NODE_OPTIONS: `--import=${join(import.meta.dirname, 'hits.ts')}`, XQUEUE_HITS: folder }
-  const verdict = await tree.test(argsOf(test), RUN_MS_MAX, env)
+  const env = { NODE_OPTIONS: `--import=${join(import.meta.dirname, 'hits.ts')}`, MUTANT_HITS: folder }
+  const verdict = await tree.test(argsOf(test), RUN_MS_MAX, { env, testMsMax: TEST_MS_MAX })
   const hits = readdirSync(folder).flatMap((name) => readFileSync(join(folder, name), 'utf8').trim().split('\n'))
   rmSync(folder, { recursive: true })
   if (verdict === null || verdict.failed !== null || verdict.passed === 0) return null

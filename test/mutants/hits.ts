@@ -3,7 +3,7 @@ import { join } from 'node:path'
 
 /** Loaded into every process of a test file with `--import`: writes each function that runs, once. */
 const seen = new Set<string>()
-const file = join(process.env.XQUEUE_HITS!, String(process.pid))
+const file = join(process.env.MUTANT_HITS!, String(process.pid))
 Object.assign(globalThis, {
   __hit: (name: string) => {
     if (seen.has(name)) return

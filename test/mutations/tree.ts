@@ -33,12 +33,12 @@ export class Tree {
   async test(
     args: readonly string[],
     maxMs: number,
-    env?: NodeJS.ProcessEnv,
+    { env = {}, testMsMax = 15_000 }: { env?: NodeJS.ProcessEnv; testMsMax?: number } = {},
   ): Promise<{ failed: string | null; passed: number } | null> {
     const report = join(this.folder, 'report.json')
     rmSync(report, { force: true })
     const vitest = join(root, 'node_modules/vitest/vitest.mjs')
-    const flags = ['--bail=1', '--reporter=json', `--outputFile=${report}`, '--testTimeout=15000']
+    const flags = ['--bail=1', '--reporter=json', `--outputFile=${report}`, `--testTimeout=${testMsMax}`]
     await this.run([vitest, 'run', ...args, ...flags], maxMs, env)
     if (!existsSync(report)) return null
     const { success, testResults } = JSON.parse(readFileSync(report, 'utf8')) as Report
