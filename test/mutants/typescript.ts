@@ -137,7 +137,9 @@ const OPERATORS: Readonly<Record<string, (node: Node, parent: Node, text: string
   MemberExpression: optional,
   CallExpression: optional,
   ThrowStatement: (node) => [['no throw', node, ';']],
-  ReturnStatement: ({ argument }) => (argument ? [['no result', argument, 'undefined as never']] : []),
+  // The literals `false` and `null` are changed as such, or mean the same.
+  ReturnStatement: ({ argument }) =>
+    argument && !argument.raw?.match(/^(?:false|null)$/) ? [['no result', argument, 'undefined as never']] : [],
   Literal: (node) => (typeof node.value === 'boolean' ? [['literal', node, String(!node.value)]] : []),
   UnaryExpression: ({ operator, argument, ...node }, parent, text) =>
     operator !== '!' || parent.type === 'IfStatement'
