@@ -23,6 +23,7 @@ const TESTS = [
 /** Beyond this, a test file counts as one that never ends, and the mutant as noticed. */
 const MS_MAX = 20_000
 const TIMES_MAX = 4
+const TEST_MS_MAX = 60_000
 
 const { values } = parseArgs({
   options: {
@@ -64,7 +65,7 @@ async function notice(mutant: Mutant, tests: readonly string[]): Promise<string 
   writeFileSync(path, mutated(text, mutant))
   try {
     for (const test of tests) {
-      const verdict = await tree.test(argsOf(test), MS_MAX + TIMES_MAX * coverage[test]!.ms)
+      const verdict = await tree.test(argsOf(test), MS_MAX + TIMES_MAX * coverage[test]!.ms, { testMsMax: TEST_MS_MAX })
       if (verdict === null) return `${test} does not end`
       if (verdict.failed !== null) return verdict.failed
     }

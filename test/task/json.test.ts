@@ -49,6 +49,10 @@ it('counts levels of nesting outside strings', () => {
   const nested = (levels: number) => `${'['.repeat(levels)}${']'.repeat(levels)}`
   expect([isTooDeep(nested(128)), isTooDeep(nested(129))]).toEqual([false, true])
   expect(isTooDeep(JSON.stringify(['\\"', '['.repeat(300), '{"'.repeat(300)]))).toBe(false)
+  expect([write(JSON.parse(nested(128))), write(JSON.parse(nested(129)))]).toMatchObject([
+    { written: {} },
+    { fault: { message: expect.stringContaining('levels') } },
+  ])
   expect(isTooDeep(`["it ends with \\\\",${nested(129)}]`)).toBe(true)
   expect(faultInText(`[1e400,${nested(200_000)}]`)).toMatchObject({ message: /./ })
 })
