@@ -18,7 +18,9 @@ const CONTRACTS = {
     'test/queue-contract/redis.test.ts',
     'test/store-contract/redis.test.ts',
     'test/store/leaks.test.ts',
-    ...['wake', 'restore', 'events', 'partition-messages', 'maintainer'].map((of) => `test/store/redis-${of}.test.ts`),
+    ...['wake', 'restore', 'events', 'partition-messages', 'maintainer', 'limits'].map(
+      (of) => `test/store/redis-${of}.test.ts`,
+    ),
   ],
 }
 const SIMULATED_SEEDS = 150
