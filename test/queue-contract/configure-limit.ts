@@ -148,6 +148,21 @@ export function configureLimitContract(fixture: Fixture): void {
       expect((await facts('gpu')).inUse).toBe(0)
     })
 
+    it('wakes another lane when one that it has woken is blocked by a second limit', async () => {
+      await set('gpu', { max: 1 })
+      await set('net', { max: 1 })
+      await add('holds net', { net: 1 })
+      await add('holds gpu', { gpu: 1 }, { group: 'g' })
+      const leases = await claim(9)
+      await add('needs both', { gpu: 1, net: 1 })
+      fixture.now += 1
+      await add('needs gpu', { gpu: 1 })
+      expect(await next()).toBe('')
+      await succeed(leases.find(({ task }) => task.payload === 'holds gpu')!.lease)
+      expect(await next()).toBe('needs gpu')
+      expect(await next()).toBe('')
+    })
+
     it('wakes lanes of one type while another type is paused', async () => {
       await set('gpu', { max: 1 })
       await add('first', { gpu: 1 })

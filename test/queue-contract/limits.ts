@@ -39,6 +39,26 @@ export function limitsContract(fixture: Fixture): void {
       expect(await facts('gpu')).toMatchObject({ max: 7, rate: { max: 9, perMs: 1_000 } })
     })
 
+    it('lose no change that several processes make at the same moment', async () => {
+      const other = await fixture.opened.second()
+      await set('gpu', { max: 1 })
+      const rate = { max: 7, perMs: 1_000 }
+      for (let round = 2; round < 7; round++) {
+        const declared = { ...handler, limits: { gpu: { max: 1, rate: null }, [`n${round}`]: { max: 1, rate } } }
+        await Promise.all([
+          set('gpu', { max: round }),
+          other.configureLimit('gpu', { rate: { max: round, perMs: 1_000 } }),
+          set('gpu', { holdMs: round }),
+          other.configureLimit('gpu', { paused: round % 2 === 0 }),
+          fixture.queue.declareHandlers(new Map([['t', declared]])),
+        ])
+        expect(await facts('gpu')).toMatchObject({ max: round, rate: { max: round }, paused: round % 2 === 0 })
+        expect((await facts('gpu')).heldUntil).toBe(fixture.now + round)
+        expect(await facts(`n${round}`)).toMatchObject({ max: 1, rate })
+      }
+      await other.close()
+    })
+
     it('are not removed while a task uses them', async () => {
       await set('gpu', { max: 1 })
       await add('a', { gpu: 1 }, { delayMs: 1_000 })

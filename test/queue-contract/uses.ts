@@ -178,6 +178,20 @@ export function usesContract(fixture: Fixture): void {
       expect((await next()).split(' ').sort().join(' ')).toBe('a b')
     })
 
+    it('is not shortened by a later one', async () => {
+      await set('openai', { max: 10 })
+      await add('a', { openai: 1 })
+      await add('b', { openai: 1 })
+      const [first, second] = await claim(2)
+      await hold(first!.lease, 'openai', 5_000)
+      await hold(second!.lease, 'openai', 1_000)
+      expect((await facts('openai')).heldUntil).toBe(fixture.now + 5_000)
+      fixture.now += 4_999
+      expect(await next()).toBe('')
+      fixture.now += 1
+      expect(await next()).toBe('a b')
+    })
+
     it('of a limit that the task does not use holds its type', async () => {
       await set('openai', { max: 10 })
       await add('a', { openai: 1 })
