@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import type { LimitSettings } from '../../src/queue/queue.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { check, type History, type Line, resultOf } from './history.ts'
 
@@ -133,6 +134,21 @@ describe('the history checker', () => {
     const changed = { ...both, limits: {}, events: [...both.events] }
     changed.events.push(...changed.events.splice(5, 1))
     expect(check(changed).map(({ rule }) => rule)).toEqual(['over_group_limit'])
+  })
+
+  it('reports more units of a named limit than it allows at once, or in a window', () => {
+    const usesOf = new Map([
+      ['a', { 'k/1': 2 }],
+      ['b', { 'k/1': 1 }],
+    ])
+    const rules = (limit: LimitSettings, more: Partial<History> = {}) =>
+      check({ ...history(), usesOf, namedLimits: { 'k/*': limit }, ...more }).map(({ rule }) => rule)
+    const { events } = history()
+    const overlapping = [...events, ...events.slice(5, 6)].filter((_, index) => index !== 5)
+    expect(rules({ max: 2, rate: null })).toEqual([])
+    expect(rules({ max: 2, rate: null }, { events: overlapping, limits: {} })).toContain('over_named_limit')
+    expect(rules({ max: 3, rate: null }, { events: overlapping, limits: {} })).not.toContain('over_named_limit')
+    expect(rules({ max: null, rate: { max: 2, perMs: 1_000 } })).toContain('over_named_rate')
   })
 
   it('reports starts beyond a rate, and a success after the deadline', () => {

@@ -1,7 +1,9 @@
+import type { LimitSettings } from '../../src/queue/queue.ts'
 import { SECRET_DIGITS } from '../../src/store/lease-secret.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { effectOf, type OnFailure } from '../../src/task/flow.ts'
 import { canMove, type FinalStatus, isFinal, type Status } from '../../src/task/status.ts'
+import { familyOf, type Uses } from '../../src/task/uses.ts'
 
 /** The record of a process of a load: a line for each answer it received and each action. */
 export type Line =
@@ -29,6 +31,9 @@ export interface History {
   /** The most leases of a group of a type at once, and the groups of tasks. */
   groupLimits?: Readonly<Record<string, number>>
   groupOf?: ReadonlyMap<string, string>
+  /** Named limits, and the units that tasks use of them. */
+  namedLimits?: Readonly<Record<string, LimitSettings>>
+  usesOf?: ReadonlyMap<string, Uses>
   /** How long an attempt of a type may run. */
   processTimeouts?: Readonly<Record<string, number>>
   /** The engine's clock was set back: times are not compared. */
@@ -44,6 +49,9 @@ export interface Violation {
     | 'over_limit'
     | 'over_group_limit'
     | 'over_rate'
+    | 'over_named_limit'
+    | 'over_named_rate'
+    | 'leaked'
     | 'too_late'
     | 'too_early'
     | 'fence'
@@ -61,6 +69,7 @@ export function check(history: History): Violation[] {
     ...keys(history),
     ...outcomes(history),
     ...groups(history),
+    ...named(history),
     ...times(history),
     ...flows(history),
   ]
@@ -141,6 +150,38 @@ function* groups({ events, groupLimits = {}, groupOf = new Map() }: History): Ge
     if (leases.size > limit)
       yield { rule: 'over_group_limit', detail: `${type}, ${group}: ${leases.size} leases at once` }
   }
+}
+
+/** Of no named limit are more units in use than its maximum, or started in a window than its rate. */
+function* named({
+  events,
+  namedLimits = {},
+  usesOf = new Map(),
+  clockWentBack = false,
+}: History): Generator<Violation> {
+  const running = new Map<string, Map<string, number>>()
+  const starts = new Map<string, { at: number; units: number }[]>()
+  for (const { kind, taskId, status, at } of events) {
+    if (kind !== 'status') continue
+    for (const [name, units] of Object.entries(usesOf.get(taskId) ?? {})) {
+      const { max = null, rate = null } = namedLimits[name] ?? namedLimits[familyOf(name) ?? ''] ?? {}
+      const holders = running.get(name) ?? new Map<string, number>()
+      running.set(name, holders)
+      if (status === 'processing') holders.set(taskId, units)
+      else holders.delete(taskId)
+      const inUse = sumOf(holders.values())
+      if (max !== null && inUse > max) yield { rule: 'over_named_limit', detail: `${name}: ${inUse} units in use` }
+      if (status !== 'processing' || rate === null || clockWentBack) continue
+      const window = [...(starts.get(name) ?? []).filter((start) => start.at + rate.perMs > at), { at, units }]
+      starts.set(name, window)
+      const started = sumOf(window.map((start) => start.units))
+      if (started > rate.max) yield { rule: 'over_named_rate', detail: `${name}: ${started} units started by ${at}` }
+    }
+  }
+}
+
+function sumOf(numbers: Iterable<number>): number {
+  return [...numbers].reduce((sum, number) => sum + number, 0)
 }
 
 /** No more starts in a window than the rate allows, and no success of an attempt that had run out of time. */

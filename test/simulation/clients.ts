@@ -2,6 +2,7 @@ import type { XQueueError } from '../../src/task/errors.ts'
 import { ON_FAILURE } from '../../src/task/flow.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { pause } from '../../src/task/time.ts'
+import type { Uses } from '../../src/task/uses.ts'
 import type { SeededRandom } from './random.ts'
 import type { World } from './world.ts'
 
@@ -15,6 +16,7 @@ export async function submitAll(
   random: SeededRandom,
   client: number,
   groupOf: Map<string, string>,
+  usesOf: Map<string, Uses>,
 ): Promise<void> {
   const { plan, time } = world
   const host = world.runtime()
@@ -29,10 +31,14 @@ export async function submitAll(
           const { id, after, onFailure, idempotencyKey } = task
           world.write({ what: 'accepted', id, at: time.now(), key: idempotencyKey!, after, onFailure })
           if (task.group !== null) groupOf.set(task.id, task.group)
+          usesOf.set(task.id, task.uses)
         }
         accepted = true
       } catch (error) {
-        if ((error as XQueueError).code !== 'engine_unavailable' || tries === TRIES_MAX) throw error
+        const { code } = error as XQueueError
+        // A limit that is lowered for a while refuses tasks that it would not let start.
+        const isLowered = code === 'invalid_request' && Object.keys(plan.limits).length > 0
+        if ((code !== 'engine_unavailable' && !isLowered) || tries === TRIES_MAX) throw error
         await pause(random.between(1, TRY_AGAIN_MS_MAX), time.after)
       }
     }
@@ -58,6 +64,7 @@ export async function interfere(world: World, random: SeededRandom): Promise<voi
       // Never above what the checker holds them to.
       if (most !== null) await queue.configureType(type, { maxConcurrency: random.between(1, most) })
     }
+    await changeLimit(world, random)
   }
   for (let step = 0; step < faults.clockSteps; step++) {
     await pause(random.between(1, 300), time.after)
@@ -66,6 +73,39 @@ export async function interfere(world: World, random: SeededRandom): Promise<voi
     )
     world.figures.clockSteps += 1
   }
+}
+
+/** Pauses, holds or lowers a named limit for a while. */
+async function changeLimit({ plan, time, queue }: World, random: SeededRandom): Promise<void> {
+  const names = Object.keys(plan.limits)
+  if (names.length === 0) return
+  const name = random.one(names)
+  const { max } = plan.limits[name]!
+  switch (random.between(0, 2)) {
+    case 0:
+      await queue.configureLimit(name, { holdMs: random.between(1, 500) })
+      return
+    case 1:
+      await queue.configureLimit(name, { paused: true })
+      await pause(random.between(1, 500), time.after)
+      await queue.configureLimit(name, { paused: false })
+      return
+    case 2:
+      if (max === null) return
+      await queue.configureLimit(name, { max: random.between(1, max) })
+      await pause(random.between(1, 300), time.after)
+      await queue.configureLimit(name, { max })
+  }
+}
+
+function drawUses({ limits }: World['plan'], random: SeededRandom): Uses {
+  const uses: Record<string, number> = {}
+  for (const [name, { max, rate }] of Object.entries(limits)) {
+    if (random.chance(0.4)) continue
+    const most = Math.min(max ?? 3, rate?.max ?? 3)
+    uses[name.replace('*', () => random.one(['a', 'b', 'c']))] = random.between(1, most)
+  }
+  return uses
 }
 
 /** Waits for some that come before it in its batch. */
@@ -84,6 +124,7 @@ function drawSpec({ plan }: World, random: SeededRandom, idempotencyKey: string)
     maxRetry: random.between(0, 2),
     delayMs: random.chance(0.2) ? random.between(1, 300) : 0,
     group: random.one([null, 'g', 'h']),
+    uses: drawUses(plan, random),
     processTimeoutMs,
     queueTimeoutMs,
     idempotencyKey,

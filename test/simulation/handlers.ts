@@ -1,4 +1,4 @@
-import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
+import { DoNotRetry, RateLimited, RetryAfter } from '../../src/task/retry.ts'
 import { pause } from '../../src/task/time.ts'
 import type { CrashableRuntime } from '../../src/testing/crashable-runtime.ts'
 import type { HandlerContext, TaskWith } from '../../src/worker/handler.ts'
@@ -43,6 +43,11 @@ export function drawnHandlers(
         await Promise.race([aborted(signal), sleep(plan.leaseMs * 4)])
         signal.throwIfAborted()
         break
+      case 6: {
+        const [limit] = Object.keys(task.uses)
+        if (limit && random.chance(0.5)) throw new RateLimited({ limit, for: '1s' })
+        break
+      }
       case 5:
         // Does not listen.
         await sleep(plan.leaseMs * 3)

@@ -1,4 +1,4 @@
-import type { Rate } from '../../src/queue/queue.ts'
+import type { LimitSettings, Rate } from '../../src/queue/queue.ts'
 import type { SeededRandom } from './random.ts'
 
 export interface PlannedType {
@@ -19,6 +19,8 @@ export interface Plan {
   batch: number
   leaseMs: number
   types: Record<string, PlannedType>
+  /** Named limits; `k/*` is of each key. */
+  limits: Record<string, LimitSettings>
   sweepers: number
   /** The share of tasks that wait for others of their batch. */
   flows: number
@@ -72,7 +74,22 @@ export function drawPlan(random: SeededRandom): Plan {
       clockGoesBack: random.chance(0.3),
       limitChanges: random.chance(0.2),
     },
+    limits: drawLimits(random),
   }
+}
+
+function drawLimits(random: SeededRandom): Plan['limits'] {
+  if (random.chance(0.4)) return {}
+  const names = ['x', 'y', 'k/*'].slice(0, random.between(1, 3))
+  return Object.fromEntries(
+    names.map((name) => [
+      name,
+      {
+        max: random.one([null, 1, 2, 3, 5]),
+        rate: random.chance(0.3) ? { max: random.between(3, 8), perMs: random.one([50, 300]) } : null,
+      },
+    ]),
+  )
 }
 
 function drawType(random: SeededRandom): PlannedType {

@@ -3,6 +3,7 @@ import type { Queue } from '../../src/queue/queue.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { effectOf } from '../../src/task/flow.ts'
 import { isFinal } from '../../src/task/status.ts'
+import type { Uses } from '../../src/task/uses.ts'
 import { check, type History, type Violation } from '../faults/history.ts'
 import { interfere, submitAll } from './clients.ts'
 import type { Figures } from './figures.ts'
@@ -37,9 +38,10 @@ export async function simulate(seed: number, { changed = (plan) => plan, broken 
   const { time, figures } = world
   try {
     const groupOf = new Map<string, string>()
+    const usesOf = new Map<string, Uses>()
     let busy = true
     const clients = Array.from({ length: plan.clients }, (_, client) =>
-      submitAll(world, random.fork(), client, groupOf),
+      submitAll(world, random.fork(), client, groupOf, usesOf),
     )
     const done = Promise.all([...clients, interfere(world, random.fork())]).finally(() => {
       busy = false
@@ -53,7 +55,7 @@ export async function simulate(seed: number, { changed = (plan) => plan, broken 
     const events = await allEvents(world)
     figures.seeds = 1
     figures.leases = events.filter(({ kind, status }) => kind === 'status' && status === 'processing').length
-    const violations = check(storyOf(world, events, groupOf))
+    const violations = [...check(storyOf(world, events, groupOf, usesOf)), ...(await leaks(world, usesOf))]
     return { plan, violations, figures, trace: traceOf(world, events) }
   } finally {
     await world.close()
@@ -85,7 +87,21 @@ async function giveUpWaiting(queue: Queue): Promise<void> {
   }
 }
 
-function storyOf({ plan, lines }: World, events: TaskEvent[], groupOf: Map<string, string>): History {
+/** When nothing runs any more, no unit of a named limit is in use, and none is waited for. */
+async function leaks({ queue }: World, usesOf: ReadonlyMap<string, Uses>): Promise<Violation[]> {
+  const names = [...new Set([...usesOf.values()].flatMap((uses) => Object.keys(uses)))]
+  const limits = await queue.limits({ names, holders: true })
+  return limits.flatMap(({ name, inUse, waiting }): Violation[] =>
+    inUse === 0 && waiting === 0 ? [] : [{ rule: 'leaked', detail: `${name}: ${inUse} in use, ${waiting} waiting` }],
+  )
+}
+
+function storyOf(
+  { plan, lines }: World,
+  events: TaskEvent[],
+  groupOf: Map<string, string>,
+  usesOf: Map<string, Uses>,
+): History {
   const types = Object.entries(plan.types)
   const those = <T>(pick: (type: (typeof types)[number][1]) => T | null) =>
     Object.fromEntries(types.flatMap(([type, rules]) => (pick(rules) === null ? [] : [[type, pick(rules)!]])))
@@ -97,6 +113,8 @@ function storyOf({ plan, lines }: World, events: TaskEvent[], groupOf: Map<strin
     rates: those(({ rate }) => rate),
     processTimeouts: those(({ processTimeoutMs }) => processTimeoutMs || null),
     groupOf,
+    usesOf,
+    namedLimits: plan.limits,
     clockWentBack: plan.faults.clockGoesBack && plan.faults.clockSteps > 0,
   }
 }

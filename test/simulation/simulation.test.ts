@@ -91,6 +91,22 @@ describe('the simulation', () => {
     expect(violations.map(({ rule }) => rule)).toContain('fence')
   })
 
+  it('detects a store that starts more than a named limit allows', async () => {
+    const broken = (queue: Queue) => {
+      const configureLimit: Queue['configureLimit'] = (name) =>
+        queue.configureLimit(name, { handler: { max: null, rate: null } })
+      return having(queue, { configureLimit })
+    }
+    const changed = (plan: Plan) => {
+      const types = { a: { ...plan.types.a!, maxConcurrency: null, groupConcurrency: null, rate: null } }
+      const limits = { x: { max: 1, rate: null } }
+      return { ...quiet(plan), types, limits, batch: 20, batches: 3, quick: 0, workers: 3, concurrency: 10 }
+    }
+    expect((await simulate(1, { changed })).violations).toEqual([])
+    const { violations } = await simulate(1, { changed, broken })
+    expect(violations.map(({ rule }) => rule)).toContain('over_named_limit')
+  })
+
   it('detects a store that loses an accepted task', async () => {
     const broken = (queue: Queue) => {
       const submit: Queue['submit'] = async (specs) => {

@@ -54,6 +54,7 @@ export class World {
       const handler = { maxConcurrency, groupConcurrency, rate, retry, payloadSchema: null, defaults: {} }
       await queue.configureType(type, { handler })
     }
+    for (const [name, handler] of Object.entries(plan.limits)) await queue.configureLimit(name, { handler })
     for (let index = 0; index < plan.sweepers; index++) world.#startSweeper()
     for (let index = 0; index < plan.workers; index++) world.#startWorker()
     return world
