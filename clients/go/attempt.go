@@ -28,6 +28,7 @@ type Attempt struct {
 	expiresAt time.Time // by the wall clock
 	progress  any
 	lines     *lines
+	usage     json.RawMessage
 	why       string
 	isLost    bool
 }
@@ -114,6 +115,24 @@ func (a *Attempt) Log(level, message string, fields map[string]any) {
 	if soon := time.Now().Add(logPause); soon.Before(a.renewAt) {
 		a.renewAt = soon
 	}
+}
+
+// Usage reports the units of named limits that the attempt has used in fact: it corrects what their rates have counted at
+// the start. The latest value counts; it is sent with the outcome.
+func (a *Attempt) Usage(units map[string]int) {
+	text, err := json.Marshal(units)
+	if err != nil {
+		return
+	}
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.usage = text
+}
+
+func (a *Attempt) used() json.RawMessage {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	return a.usage
 }
 
 // takeLines returns the lines since the last call, or nil; returnLines puts back lines that could not be sent.
@@ -230,7 +249,8 @@ func RetryAfter(delay time.Duration, err error) error { return retryAfter{err, d
 
 type rateLimited struct {
 	error
-	hold time.Duration
+	hold  time.Duration
+	limit string
 }
 
 func (e rateLimited) Unwrap() error { return e.error }
@@ -238,7 +258,12 @@ func (e rateLimited) Unwrap() error { return e.error }
 // RateLimited marks an error: the service behind the type refuses further calls for some time, as with HTTP 429. No task
 // of the type starts before that time has passed, up to 24 hours, in any process. The task runs again then, and no
 // attempt counts. A longer time counts as a failed attempt, and the task's error says so; one below zero is none.
-func RateLimited(hold time.Duration, err error) error { return rateLimited{err, hold} }
+func RateLimited(hold time.Duration, err error) error { return rateLimited{err, hold, ""} }
+
+// LimitReached is RateLimited for a named limit that the task uses: no task that uses it starts before the time has passed.
+func LimitReached(limit string, hold time.Duration, err error) error {
+	return rateLimited{err, hold, limit}
+}
 
 // words is the text of an error, also of one whose Error method panics, as that of a nil pointer does.
 func words(err error) (text string) {
@@ -258,18 +283,20 @@ type report struct {
 	Retry  *bool           `json:"retry,omitempty"`
 	Delay  *float64        `json:"delay,omitempty"`
 	Hold   *float64        `json:"hold,omitempty"`
+	Limit  string          `json:"limit,omitempty"`
+	Usage  json.RawMessage `json:"usage,omitempty"`
 
 	attempt *Attempt
 	isPlain bool // It has replaced a failure that was refused.
 }
 
 func (a *Attempt) success(result json.RawMessage) *report {
-	return &report{Lease: a.lease, Result: result, attempt: a}
+	return &report{Lease: a.lease, Result: result, Usage: a.used(), attempt: a}
 }
 
 func (a *Attempt) failure(err error) *report {
 	text := words(err)
-	made := &report{Lease: a.lease, attempt: a}
+	made := &report{Lease: a.lease, Usage: a.used(), attempt: a}
 	var final doNotRetry
 	var later retryAfter
 	var limited rateLimited
@@ -286,9 +313,11 @@ func (a *Attempt) failure(err error) *report {
 			made.Delay = Ptr(delay.Seconds())
 		}
 	case errors.As(err, &limited):
+		made.Limit = limited.limit
 		switch hold := limited.hold; {
 		case hold > holdMost:
 			text = fmt.Sprintf("(the hold of %v is not valid, use at most 24 hours: the type's back-off applies) ", hold) + text
+			made.Limit = ""
 		case hold < 0:
 			made.Hold = Ptr(0.0)
 		default:

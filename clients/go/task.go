@@ -24,6 +24,8 @@ type NewTask struct {
 	Tags           map[string]string
 	// Group is a tenant, account or customer; the groups of a type take turns.
 	Group string
+	// Uses are the units of named limits that it uses while it runs; default what its handler declares.
+	Uses map[string]int
 	// After are tasks to wait for, by their ids; see also AfterPlaces.
 	After []string
 	// AfterPlaces are more of them, by their places among those of the same SubmitMany, from 0: earlier ones only.
@@ -51,6 +53,7 @@ func (t NewTask) MarshalJSON() ([]byte, error) {
 		ProcessTimeout *float64          `json:"process_timeout,omitempty"`
 		Tags           map[string]string `json:"tags,omitempty"`
 		Group          string            `json:"group,omitempty"`
+		Uses           map[string]int    `json:"uses,omitempty"`
 		After          []any             `json:"after,omitempty"`
 		OnFailure      OnFailure         `json:"on_failure,omitempty"`
 		Batch          string            `json:"batch,omitempty"`
@@ -58,7 +61,7 @@ func (t NewTask) MarshalJSON() ([]byte, error) {
 	}{
 		Type: t.Type, Payload: t.Payload, Priority: t.Priority, Delay: t.Delay.Seconds(), MaxRetry: t.MaxRetry,
 		QueueTimeout: seconds(t.QueueTimeout), ProcessTimeout: seconds(t.ProcessTimeout),
-		Tags: t.Tags, Group: t.Group, OnFailure: t.OnFailure, Batch: t.Batch, IdempotencyKey: t.IdempotencyKey,
+		Tags: t.Tags, Group: t.Group, Uses: t.Uses, OnFailure: t.OnFailure, Batch: t.Batch, IdempotencyKey: t.IdempotencyKey,
 	}
 	for _, id := range t.After {
 		input.After = append(input.After, id)
@@ -128,6 +131,7 @@ type Task struct {
 	Tags           map[string]string `json:"tags"`
 	IdempotencyKey string            `json:"idempotency_key"`
 	Group          string            `json:"group"`
+	Uses           map[string]int    `json:"uses"`
 	// After are the tasks that it waits for, or has waited for.
 	After     []string  `json:"after"`
 	OnFailure OnFailure `json:"on_failure"`

@@ -167,7 +167,9 @@ func (r *withoutLease) MarshalJSON() ([]byte, error) {
 		Retry  *bool           `json:"retry,omitempty"`
 		Delay  *float64        `json:"delay,omitempty"`
 		Hold   *float64        `json:"hold,omitempty"`
-	}{r.Result, r.Error, r.Retry, r.Delay, r.Hold})
+		Limit  string          `json:"limit,omitempty"`
+		Usage  json.RawMessage `json:"usage,omitempty"`
+	}{r.Result, r.Error, r.Retry, r.Delay, r.Hold, r.Limit, r.Usage})
 }
 
 func clockOf(header http.Header) time.Time {

@@ -76,6 +76,15 @@ const handlers = defineHandlers({
       return attempt
     },
   },
+  metered: {
+    run: ({ payload, deliveries }: TaskWith<unknown>, { usage }) => {
+      if (typeof payload === 'string' && deliveries === 1) {
+        throw new RateLimited({ limit: payload, for: '1h' }, 'HTTP 429')
+      }
+      usage({ tokens: 1 })
+      return 'metered'
+    },
+  },
   limited: {
     run: ({ payload, deliveries }: TaskWith<number>, { attempt }) => {
       if (deliveries === 1) throw new RateLimited({ for: payload }, 'HTTP 429')

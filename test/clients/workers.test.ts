@@ -124,6 +124,33 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(first, { status: 'success', attempts: 1, result: 1, deliveries: 2 })
   })
 
+  it('reports the units of limits that it used, and holds a limit by name', async () => {
+    await start()
+    await server.untilHandled('metered')
+    const put = (name: string, body: object) => server.call('PUT', `/limits/${name}`, body)
+    expect((await put('tokens', { rate: { max: 10, per: '1h' } })).status).toBe(200)
+    expect((await put('quota', { max: 5 })).status).toBe(200)
+    const uses = { tokens: 9, quota: 1 }
+    for (let round = 0; round < 2; round++) {
+      // The second one starts only because the first has used fewer units than it asked for.
+      const id = await server.submit('metered', null, { uses })
+      await server.until(id, { status: 'success', result: 'metered', uses })
+    }
+    const held = await server.submit('metered', 'quota', { uses: { quota: 1 } })
+    await server.until(held, { status: 'pending', deliveries: 1, attempts: 0, error: expect.stringContaining('429') })
+    expect((await server.call('GET', '/limits/quota')).body).toMatchObject({
+      held_until: expect.any(String),
+      in_use: 0,
+    })
+    expect((await server.call('GET', `/tasks/${held}/explain`)).body.limits).toMatchObject([
+      { name: 'quota', reason: 'held' },
+    ])
+    await server.until(await server.submit('metered'), { status: 'success' })
+    await server.call('POST', '/limits/quota/resume')
+    await server.until(held, { status: 'success', attempts: 1, deliveries: 2 })
+    for (const name of ['tokens', 'quota']) expect((await server.call('DELETE', `/limits/${name}`)).status).toBe(200)
+  })
+
   it('fails a task whose outcome the server refuses with the reason, and drops no outcome', async () => {
     await start()
     const delays = ['nan', 'inf', '-inf', '1e9']

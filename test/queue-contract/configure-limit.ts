@@ -244,6 +244,18 @@ export function configureLimitContract(fixture: Fixture): void {
       expect(await next()).toBe('c')
     })
 
+    it('opens again by time for a lane that a full claim has set aside', async () => {
+      await set('tokens', { rate: { max: 1, perMs: 1_000 } })
+      for (const name of ['a', 'b']) await add(name, { tokens: 1 }, { group: name })
+      await add('c', {})
+      const leases = await claim(2)
+      expect(names(leases)).toBe('a c')
+      for (const { lease } of leases) await succeed(lease)
+      expect(await next()).toBe('')
+      fixture.now += 1_000
+      expect(await next()).toBe('b')
+    })
+
     it('opens again by time for a turn that waits', async () => {
       await fixture.opened.cleanup()
       await start({ clock: Date.now })

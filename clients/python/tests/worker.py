@@ -40,6 +40,14 @@ def limited(attempt: Attempt) -> object:
     return attempt.number
 
 
+def metered(attempt: Attempt) -> object:
+    """Uses fewer units than it has asked for; refused at first if its payload names a limit."""
+    if attempt.payload and attempt.task.deliveries == 1:
+        raise RateLimited(3600, "HTTP 429", limit=attempt.payload)
+    attempt.usage({"tokens": 1})
+    return "metered"
+
+
 def big(attempt: Attempt) -> object:
     return {"id": 2**53 + 1}
 
@@ -126,7 +134,7 @@ def lengths(attempt: Attempt) -> object:
 Worker(
     {"echo": echo, "join": join, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange}
     | {"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly}
-    | {"limited": limited, "talks": talks, "watch": watch, "gated": gated},
+    | {"limited": limited, "metered": metered, "talks": talks, "watch": watch, "gated": gated},
     Client(patience=0),
     concurrency=3,
     shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,

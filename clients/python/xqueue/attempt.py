@@ -58,13 +58,14 @@ class RetryAfter(Exception):
 class RateLimited(Exception):
     """
     Raised by a handler whose service refuses further calls for some time, as with HTTP 429: no task of the type starts
-    before so many seconds have passed, up to 24 hours, in any process. The task runs again then, and no attempt counts.
-    What is no such time (`nan`, `inf`) counts as a failed attempt, and the task's error says so.
+    before so many seconds have passed, up to 24 hours, in any process, or with `limit` none that uses that named limit.
+    The task runs again then, and no attempt counts. What is no such time (`nan`, `inf`) counts as a failed attempt, and the task's error says so.
     """
 
-    def __init__(self, seconds: float, message: str | None = None) -> None:
+    def __init__(self, seconds: float, message: str | None = None, *, limit: str | None = None) -> None:
         super().__init__(message or f"rate limited for {seconds} s")
         self.seconds = seconds
+        self.limit = limit
 
     @property
     def hold(self) -> float | None:
@@ -134,6 +135,7 @@ class Attempt:
         self._expires_at = time.time() + heartbeat_seconds
         self._progress: Json = None
         self._lines: Lines | None = None
+        self._usage: dict[str, int] | None = None
         self._why: str | None = None
         # Most attempts neither wait nor are stopped, so the event is made when it is needed.
         self._stopped: threading.Event | None = None
@@ -182,6 +184,13 @@ class Attempt:
             self._lines.add(_line(message, level, fields))
         self._renew_at = min(self._renew_at, time.monotonic() + LOG_SECONDS_MIN)
 
+    def usage(self, units: Mapping[str, int]) -> None:
+        """
+        Reports the units of named limits that the attempt has used in fact, `{"tokens": 900}`: it corrects what their
+        rates have counted at the start. The latest value counts; it is sent with the outcome.
+        """
+        self._usage = dict(units)
+
     @property
     def canceled(self) -> bool:
         """Whether to stop: it was canceled, ran out of time, was lost, or the worker must go."""
@@ -200,6 +209,10 @@ class Attempt:
         self.check()
 
     # What follows is for the worker.
+
+    @property
+    def used(self) -> dict[str, int] | None:
+        return self._usage
 
     @property
     def held(self) -> bool:

@@ -47,7 +47,7 @@ class Report:
 
 def succeeded(attempt: Attempt, result: Json) -> Report:
     try:
-        return Report(attempt, {"result": json.dumps(result, allow_nan=False)})
+        return Report(attempt, {"result": json.dumps(result, allow_nan=False), **_usage(attempt)})
     except NO_JSON as error:
         return failed(attempt, f"the result is no JSON: {error}", retry=False)
 
@@ -59,10 +59,20 @@ def failed(
     retry: bool | None = None,
     delay: float | None = None,
     hold: float | None = None,
+    limit: str | None = None,
 ) -> Report:
-    options = {"retry": retry, "delay": delay, "hold": hold}
+    options = {"retry": retry, "delay": delay, "hold": hold, "limit": limit}
     given = {name: json.dumps(value) for name, value in options.items() if value is not None}
-    return Report(attempt, {"error": json.dumps(error[:ERROR_CHARS_MAX]), **given})
+    used = {} if hold is not None else _usage(attempt)
+    return Report(attempt, {"error": json.dumps(error[:ERROR_CHARS_MAX]), **given, **used})
+
+
+def _usage(attempt: Attempt) -> dict[str, str]:
+    """What is no JSON is left out: the units that the rates have counted stay."""
+    try:
+        return {} if attempt.used is None else {"usage": json.dumps(attempt.used, allow_nan=False)}
+    except NO_JSON:
+        return {}
 
 
 def failed_with(attempt: Attempt, error: BaseException) -> Report:
@@ -76,7 +86,7 @@ def failed_with(attempt: Attempt, error: BaseException) -> Report:
         return failed(attempt, note[:200] + _text(error))
     if isinstance(error, RateLimited):
         if error.hold is not None:
-            return failed(attempt, _text(error), hold=error.hold)
+            return failed(attempt, _text(error), hold=error.hold, limit=error.limit)
         note = f"(the hold of {error.seconds!r} s is not valid, use at most 24 hours: the type's back-off applies) "
         return failed(attempt, note[:200] + _text(error))
     where = "".join(traceback.format_exception(type(error), error, error.__traceback__))

@@ -37,6 +37,8 @@ class NewTask:
     tags: Mapping[str, str] | None = None
     group: str | None = None
     """A tenant, account or customer; the groups of a type take turns."""
+    uses: Mapping[str, int] | None = None
+    """Units of named limits that it uses while it runs: `{"gpu": 1}`; default what its handler declares."""
     after: Sequence[str | int] | None = None
     """Tasks to wait for: ids, or with `submit_many` also the places of earlier ones, from 0."""
     on_failure: str | None = None
@@ -85,6 +87,8 @@ class Task:
     tags: Mapping[str, str]
     idempotency_key: str | None
     group: str | None
+    uses: Mapping[str, int]
+    """Units of named limits that it uses while it runs; None from a server of an earlier version."""
     after: Sequence[str]
     """The tasks that it waits for, or has waited for."""
     on_failure: str

@@ -38,6 +38,16 @@ func steps(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
 	return "all steps done", nil
 }
 
+// metered uses fewer units than it has asked for; it is refused at first if its payload names a limit.
+func metered(_ context.Context, attempt *xqueue.Attempt) (any, error) {
+	var limit string
+	if json.Unmarshal(attempt.Task.Payload, &limit) == nil && limit != "" && attempt.Fence() == 1 {
+		return nil, xqueue.LimitReached(limit, time.Hour, errors.New("HTTP 429"))
+	}
+	attempt.Usage(map[string]int{"tokens": 1})
+	return "metered", nil
+}
+
 func busyFirst(_ context.Context, attempt *xqueue.Attempt) (any, error) {
 	if attempt.Number() == 1 {
 		return nil, xqueue.RetryAfter(10*time.Millisecond, errors.New("busy"))
@@ -229,7 +239,7 @@ func main() {
 		Handlers: map[string]xqueue.Handler{
 			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange, "join": join,
 			"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly,
-			"limited": limited, "talks": talks, "watch": watch, "gated": gated,
+			"limited": limited, "metered": metered, "talks": talks, "watch": watch, "gated": gated,
 		},
 		Concurrency: 3,
 		Shutdown:    time.Duration(shutdown * float64(time.Second)),
