@@ -43,7 +43,6 @@ export function submitContract(fixture: Fixture): void {
     })
 
     it.each<[string, Partial<TaskSpec>]>([
-      ['type', { type: 'u' }],
       ['payload', { payload: { a: [1, '2'] } }],
       ['priority', { priority: 1 }],
       ['tags', { tags: { a: 'b' } }],
