@@ -1,6 +1,7 @@
+import { pino } from 'pino'
 import { expect, it } from 'vitest'
 import { LOG_LIMITS } from '../../src/task/log-line.ts'
-import { UnsentLogs } from '../../src/worker/task-log.ts'
+import { keptLog, UnsentLogs } from '../../src/worker/task-log.ts'
 
 /** The timer fires when the test says so. */
 function unsent() {
@@ -66,4 +67,21 @@ it('sends lines of very many attempts in several turns', () => {
   for (let taken = logs.take([]); taken.length > 0; taken = logs.take([])) counts.push(taken.length)
   expect(counts.length).toBeGreaterThan(1)
   expect(counts.reduce((sum, count) => sum + count, 0)).toBe(300)
+})
+
+it.each<[unknown[], string]>([
+  [['a %s of %d%%, %j', 'text', 3, { a: 1 }, 'unused'], 'a text of 3%, {"a":1}'],
+  [['nothing for %s'], 'nothing for %s'],
+  [['%i and %s', 1, undefined], '1 and %s'],
+  [[{ n: 1 }, 'with fields: %s', 'x'], 'with fields: x'],
+  [[new Error('why')], 'why'],
+])('writes %j as Pino does', (args, message) => {
+  const lines: string[] = []
+  const log = keptLog(
+    pino({ level: 'silent' }),
+    (line) => lines.push(line),
+    () => 0,
+  )
+  ;(log.error as (...args: unknown[]) => void)(...args)
+  expect(lines).toEqual([expect.stringContaining(JSON.stringify(message))])
 })

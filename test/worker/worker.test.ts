@@ -9,7 +9,7 @@ import { XQueueError } from '../../src/task/errors.ts'
 import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
 import { isFinal } from '../../src/task/status.ts'
 import { completeSpec, type Task, type TaskSpec } from '../../src/task/task.ts'
-import { defineHandlers, type Handlers } from '../../src/worker/handler.ts'
+import { defineHandlers, type HandlerContext, type Handlers } from '../../src/worker/handler.ts'
 import { loadHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker, type WorkerOptions } from '../../src/worker/worker.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
@@ -72,6 +72,15 @@ it('runs a task with its parsed payload and keeps its result and last progress',
   await start(add)
   const task = await ended(await submit('add', { payload: { a: 1 } }))
   expect(task).toMatchObject({ status: 'success', result: { sum: 6, attempt: 1 }, progress: 50, attempts: 1 })
+})
+
+it('gives handlers a log also where no lines are kept with the tasks', async () => {
+  const run = (_: unknown, { log }: HandlerContext) => {
+    log.info('a line')
+    return 'logged'
+  }
+  await start({ talks: { run } }, { keepsLogs: false })
+  expect(await ended(await submit('talks'))).toMatchObject({ status: 'success', result: 'logged' })
 })
 
 it('fails only one task, whatever it throws and wherever', async () => {
