@@ -12,6 +12,8 @@ type Coverage = Record<string, { ms: number; hits: string[] }>
 const CACHE = join(root, '.cache/mutants/coverage.json')
 const RUN_MS_MAX = 600_000
 const TEST_MS_MAX = 60_000
+/** A mutant that the tests of its folder do not notice would take very long otherwise. */
+const OTHERS_MS_MAX = 60_000
 /** The form of a store that is as good as the others, and faster. */
 const OPTIONS: Readonly<Record<string, string[]>> = {
   'test/queue-contract/sqlite.test.ts': ['-t', '^SQLite(?! on a file)'],
@@ -80,12 +82,18 @@ const LOADS = {
   lua: 'src/store/redis/client/library.ts#module',
 }
 
-/** The tests that run a mutant, its own folder first, then the shortest ones. */
+/** The tests that run a mutant: those of its own folder, and then short ones of other folders. */
 export function testsOf({ file, within }: Mutant, coverage: Coverage): string[] {
   const [, language] = /\.(sql|lua)$/.exec(file) ?? []
   const own = OWN.find(([source]) => source.test(file))![1]
   const hits = language ? LOADS[language as 'sql'] : `${file}#${within}`
   const covering = Object.keys(coverage).filter((test) => coverage[test]!.hits.includes(hits))
-  const rank = (test: string) => (own.test(test) ? 0 : 1e9) + coverage[test]!.ms
-  return covering.filter((test) => !language || own.test(test)).sort((a, b) => rank(a) - rank(b))
+  const shortest = covering.sort((a, b) => coverage[a]!.ms - coverage[b]!.ms)
+  let left = language ? 0 : OTHERS_MS_MAX
+  const others = shortest.filter((test) => {
+    if (own.test(test)) return false
+    left -= coverage[test]!.ms
+    return left > 0
+  })
+  return [...shortest.filter((test) => own.test(test)), ...others]
 }

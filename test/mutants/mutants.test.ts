@@ -1,0 +1,75 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, it } from 'vitest'
+import { root } from '../fixtures/root.ts'
+import { EQUIVALENT } from './equivalent.ts'
+import { mutantsOf, shown } from './mutants.ts'
+import { mutantsOfTokens } from './tokens.ts'
+import { mutantsOfTypeScript, withHits } from './typescript.ts'
+
+const applied = (text: string, changes: readonly { start: number; end: number; to: string }[]) =>
+  changes.map(({ start, end, to }) => text.slice(0, start) + to + text.slice(end))
+
+it.each([
+  ['f(a < b && !c)', ['f(a <= b && !c)', 'f(a < b || !c)', 'f(a < b && c)', ';']],
+  [
+    "if (a === 'x') g()",
+    ['if (true) g()', 'if (false) g()', "if (a !== 'x') g()", "if (a === '') g()", "if (a === 'x') ;"],
+  ],
+  [
+    'async function f() { await g(1 + n) }',
+    ['async function f() { ; }', 'async function f() { void g(1 + n) }', 'async function f() { await g(1 - n) }'],
+  ],
+  [
+    'const f = () => { return a?.b ?? true }',
+    [
+      'const f = () => { return undefined as never }',
+      'const f = () => { return a?.b && true }',
+      'const f = () => { return a!.b ?? true }',
+      'const f = () => { return a?.b ?? false }',
+    ],
+  ],
+  ["throw new Error('a' + b)", [';']],
+  ["logger.warn({ a }, 'text')", []],
+  ['type A = B extends true ? 1 : 2', []],
+])('changes %s by the operators that are usual', (text, expected) => {
+  expect(applied(text, mutantsOfTypeScript(text)).sort()).toEqual([...expected].sort())
+})
+
+it('changes SQL and Lua, but no comments and texts', () => {
+  const sql = "-- name: due\n-- a = b AND c\nSELECT a FROM t WHERE a = ? AND b = 'x = y' ORDER BY c DESC;\n"
+  expect(applied(sql, mutantsOfTokens(sql, 'sql')).map((text) => text.split('\n')[2])).toEqual([
+    "SELECT a FROM t WHERE a <> ? AND b = 'x = y' ORDER BY c DESC;",
+    "SELECT a FROM t WHERE a = ? OR b = 'x = y' ORDER BY c DESC;",
+    "SELECT a FROM t WHERE a = ? AND b <> 'x = y' ORDER BY c DESC;",
+    "SELECT a FROM t WHERE a = ? AND b = 'x = y' ORDER BY c;",
+  ])
+  const lua = "local function f(a)\n  -- a == b\n  call('HDEL', 'a == b', a)\n  return a == 'x'\nend\n"
+  expect(applied(lua, mutantsOfTokens(lua, 'lua')).map((text) => text.split('\n').slice(2, 4).join(';'))).toEqual([
+    "  call('HDEL', 'a == b', a);  return a ~= 'x'",
+    "  ;  return a == 'x'",
+    "  call('HDEL', 'a == b', a);  return nil",
+  ])
+})
+
+it('marks each function, and changes nothing else', () => {
+  const text =
+    '#!/usr/bin/env node\nimport a from "a"\nconst f = (x: number) => ({ x })\nfunction g() { return f(1) }\n'
+  const ran: string[] = []
+  const body = withHits(text, 'a.ts')
+    .replace(/^.*\n.*\n/, '')
+    .replace(': number', '')
+  const g = new Function('globalThis', `${body}; return g`)({ __hit: (name: string) => ran.push(name) })
+  expect(g()).toEqual({ x: 1 })
+  expect(ran).toEqual(['a.ts#module', 'a.ts#g', 'a.ts#f'])
+})
+
+it('lists as equivalent only changes that are made', () => {
+  const lines = new Set(
+    mutantsOf(root, 'src/').map((mutant) => {
+      const [, , after] = shown(mutant, readFileSync(join(root, mutant.file), 'utf8')).split('\n')
+      return `${mutant.file} ${after!.slice('  + '.length)}`
+    }),
+  )
+  expect(EQUIVALENT.filter(([file, line]) => !lines.has(`${file} ${line}`))).toEqual([])
+})
