@@ -159,6 +159,28 @@ export interface Holder {
   lease_expires_at: string
 }
 
+/** A limit that tasks of any type can use; `name/*` is of each key. */
+export interface NamedLimit {
+  name: string
+  max: number | null
+  rate: { max: number; per: number } | null
+  paused: boolean
+  held_until: string | null
+  in_use: number | null
+  waiting: number | null
+}
+
+/** Because of it, a task does not start. */
+export interface LimitInTheWay {
+  name: string
+  reason: 'paused' | 'held' | 'limit_reached' | 'rate_limited'
+  needs: number
+  max: number | null
+  in_use: number
+  until: string | null
+  holders: Holder[]
+}
+
 export interface Schedule {
   id: string
   type: string
@@ -186,6 +208,7 @@ export interface Explanation {
   reason: string
   max_concurrency: number | null
   holders: Holder[]
+  limits: LimitInTheWay[]
   ahead: number
   /** Ids of tasks. */
   waits_for: string[]

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { call, get, type Holder, type TypeInfo } from './api.ts'
 import { useEachSecond, useLive } from './live.ts'
+import { NamedLimits } from './named-limits.tsx'
 import { ErrorLine, Meter, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
 import { duration, number, say, time } from './words.ts'
@@ -38,6 +39,7 @@ export function LimitsView() {
           {found.length > ROWS_MAX && <p class="dim">{say('moreTypes', number(found.length - ROWS_MAX))}</p>}
         </Panel>
       )}
+      <NamedLimits />
     </>
   )
 }

@@ -1,5 +1,14 @@
 import { useEffect, useState } from 'preact/hooks'
-import { type Change, get, type Stats, type Status, type Task, TERMINAL, type TypeInfo } from './api.ts'
+import {
+  type Change,
+  get,
+  type NamedLimit,
+  type Stats,
+  type Status,
+  type Task,
+  TERMINAL,
+  type TypeInfo,
+} from './api.ts'
 
 /** Points of the charts: one per second. */
 const HISTORY_MAX = 300
@@ -40,6 +49,7 @@ export const live = {
   connection: 'connecting' as Connection,
   stats: null as Stats | null,
   types: [] as TypeInfo[],
+  limits: [] as NamedLimit[],
   history: [] as Point[],
   /** The latest state of each task with an event, oldest change first. */
   rows: new Map<string, Row>(),
@@ -116,8 +126,9 @@ export function rowOf({ id, type, status, attempts, progress, result, error, upd
   return { id, type, status, attempts, progress, told, at }
 }
 
-function noteStats(stats: Stats & { types: TypeInfo[] }): void {
+function noteStats(stats: Stats & { types: TypeInfo[]; limits?: NamedLimit[] }): void {
   live.stats = stats
+  live.limits = stats.limits ?? []
   live.types = stats.types.sort((a, b) => (a.type < b.type ? -1 : 1))
   const at = Date.now() / 1_000
   const seconds = Math.max(at - (live.history.at(-1)?.at ?? 0), 0.1)

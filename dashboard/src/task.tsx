@@ -1,12 +1,14 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { type Change, call, type Explanation, get, Refusal, type Task, TERMINAL } from './api.ts'
+import { type Change, call, type Explanation, get, type LimitInTheWay, Refusal, type Task, TERMINAL } from './api.ts'
 import { AttemptsPanel } from './attempts.tsx'
 import { BatchLink, FlowPanel, TaskLinks } from './flow.tsx'
 import { live, useLive } from './live.ts'
 import { ErrorLine, JsonBlock, Panel, Progress, StatusBadge, useAction } from './parts.tsx'
 import { may } from './session.ts'
 import { duration, instant, moment, number, say, time, type Word } from './words.ts'
+
+const HOLDERS_SHOWN_MAX = 10
 
 /** The view of a task: its data, timeline, waiting reason and actions. */
 export function TaskView({ id }: { id: string }) {
@@ -208,9 +210,10 @@ function Why({ id, status }: { id: string; status: string }) {
   if (!why || why.reason === 'finished') return null
   return (
     <Panel title={say('why')}>
-      <p>{sentence(why, id)}</p>
+      {!isNamed(why) && <p>{sentence(why, id)}</p>}
       {why.reason === 'waits_for_tasks' && <TaskLinks ids={why.waits_for} />}
-      {why.reason === 'limit_reached' && (
+      {isNamed(why) && <LimitsInTheWay limits={why.limits} />}
+      {!isNamed(why) && why.reason === 'limit_reached' && (
         <ul class="runs">
           {why.holders.map(({ task_id, worker_id, since }) => (
             <li key={task_id}>
@@ -222,6 +225,35 @@ function Why({ id, status }: { id: string; status: string }) {
         </ul>
       )}
     </Panel>
+  )
+}
+
+/** Whether a named limit is in the way; then each limit is listed. */
+function isNamed({ limits }: Explanation): boolean {
+  return limits.some(({ name }) => !/^(type|group):/.test(name))
+}
+
+function LimitsInTheWay({ limits }: { limits: readonly LimitInTheWay[] }) {
+  return (
+    <ul class="runs">
+      {limits.map(({ name, reason, needs, max, in_use, until, holders }) => (
+        <li key={name}>
+          <a href="#/limits">{name}</a>
+          <span>
+            {say(`limit_${reason}`, reason === 'limit_reached' ? say('of', number(in_use), number(max ?? 0)) : '')}
+          </span>
+          <span class="dim">
+            {say('needs', number(needs))}
+            {until && ` · ${moment(until)}`}
+          </span>
+          {holders.slice(0, HOLDERS_SHOWN_MAX).map(({ task_id }) => (
+            <a key={task_id} href={`#/tasks/${task_id}`}>
+              {task_id}
+            </a>
+          ))}
+        </li>
+      ))}
+    </ul>
   )
 }
 

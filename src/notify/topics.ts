@@ -50,7 +50,7 @@ export const TOPICS = {
   },
   stats: {
     path: 'stats',
-    tells: 'the figures of the queue and of each type, every second',
+    tells: 'the figures of the queue, of each type and of each named limit, every second',
     contentType: 'application/json',
     retain: false,
     qosMax: 0,

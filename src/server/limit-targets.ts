@@ -179,7 +179,7 @@ function groupLimit({ type }: TypeInfo, group: string, max: number | null, holde
   return { name, max, ...none, in_use: holders === null ? null : holders.length } satisfies LimitJson
 }
 
-function limitJson({ name, max, rate, paused, heldUntil, inUse, waiting }: LimitInfo): LimitJson {
+export function limitJson({ name, max, rate, paused, heldUntil, inUse, waiting }: LimitInfo): LimitJson {
   return { name, max, rate: rateJson(rate), paused, held_until: isoTime(heldUntil), in_use: inUse, waiting }
 }
 

@@ -4,8 +4,12 @@ import type { Queue, WorkerInfo } from '../queue/queue.ts'
 import { FINAL_STATUSES, STATUSES } from '../task/status.ts'
 import { isoTime } from '../task/task-json.ts'
 import { count, described, orNull, seconds, time, titled } from './fields.ts'
+import { limitJson } from './limit-targets.ts'
 import type { Route, ServerContext } from './route.ts'
 import { typeJson } from './type-json.ts'
+
+/** Maximum number of named limits in the figures of each second. */
+const LIMITS_SHOWN_MAX = 200
 
 export const StatsSchema = titled(
   'Stats',
@@ -196,10 +200,14 @@ function shared<T>(ms: number, ask: () => Promise<T>): () => Promise<T> {
   }
 }
 
-/** What pages show each second: the answer of `/api/v1/stats`, and `types`, without payload schemas. */
+/**
+ * What pages show each second: the answer of `/api/v1/stats`, `types` without payload schemas, and the first of the
+ * named `limits`.
+ */
 export async function readFigures(queue: Queue, instanceId: string, startedAt: number) {
   const types = (await queue.types()).map((info) => ({ ...typeJson(info), payload_schema: undefined }))
-  return { ...(await readStats(queue, instanceId, startedAt)), types }
+  const limits = (await queue.limits()).slice(0, LIMITS_SHOWN_MAX).map(limitJson)
+  return { ...(await readStats(queue, instanceId, startedAt)), types, limits }
 }
 
 /** Counts and rates as `/api/v1/stats` answers them. */

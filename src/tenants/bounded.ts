@@ -29,7 +29,7 @@ import { taskIdOf } from '../task/lease-token.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import { changeEach, filtersWithin } from './filters.ts'
 import { TenantNames } from './names.ts'
-import { refuseKeys, refuseLimits, refuseOwnUses, refuseTypeChange, withoutHold } from './refusals.ts'
+import { noLimits, refuseKeys, refuseLimits, refuseOwnUses, refuseTypeChange, withoutHold } from './refusals.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
 import { statsWithin } from './stats.ts'
 import { Tally } from './tally.ts'
@@ -250,7 +250,7 @@ export class BoundedQueue implements Queue {
   readonly keys = refuseKeys
   readonly countCalls = refuseKeys
   readonly configureLimit = refuseLimits
-  readonly limits = refuseLimits
+  readonly limits = noLimits
 
   schedules(change?: ScheduleChange) {
     return this.#schedules.change(change)

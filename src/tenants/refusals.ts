@@ -22,8 +22,13 @@ export async function refuseKeys(): Promise<never> {
 }
 
 export async function refuseLimits(): Promise<never> {
-  const why = 'a key with bounds cannot see or change named limits, which all tenants use'
+  const why = 'a key with bounds cannot change named limits, which all tenants use'
   throw new XQueueError('forbidden', `${why}: use a key without bounds`)
+}
+
+/** Named limits are used by all tenants, so a key with bounds sees none. */
+export async function noLimits(): Promise<never[]> {
+  return []
 }
 
 type Reported = NonNullable<Turn['outcomes']>[number]

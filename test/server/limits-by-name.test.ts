@@ -72,6 +72,76 @@ describe('limits by name', () => {
     await post('/limits/type:plain/resume')
   })
 
+  it('are created by name, used by tasks, and name their holders and the tasks that wait', async () => {
+    // Of the tests before.
+    await Promise.all((await consume({ max: 9 })).map(complete))
+    expect((await get('/limits/gpu')).status).toBe(404)
+    const none = { paused: false, held_until: null, rate: null, in_use: 0, waiting: 0 }
+    expect((await put('gpu', { max: 2 })).body).toEqual({ name: 'gpu', max: 2, ...none })
+    const { id } = await submit({ uses: { gpu: 2 } })
+    const second = await submit({ uses: { gpu: 1 } })
+    const [lease, ...others] = await consume({ max: 9 })
+    expect([lease!.task.id, others]).toEqual([id, []])
+    const { body } = await get('/limits/gpu')
+    expect(body).toMatchObject({ in_use: 2, waiting: 1, waiters: [second.id] })
+    expect(body.holders).toMatchObject([{ task_id: id, type: 'plain', units: 2, group: null }])
+    expect((await get('/limits')).body.limits).toContainEqual({ name: 'gpu', max: 2, ...none, in_use: 2, waiting: 1 })
+    const why = (await get(`/tasks/${second.id}/explain`)).body
+    expect(why).toMatchObject({ reason: 'limit_reached', holders: [{ task_id: id }] })
+    expect(why.limits).toMatchObject([
+      { name: 'gpu', reason: 'limit_reached', needs: 1, max: 2, in_use: 2, holders: [{ task_id: id }] },
+    ])
+    const refused = await server.call('DELETE', '/limits/gpu')
+    expect([refused.status, refused.body.code]).toEqual([409, 'limit_in_use'])
+    await complete(lease!)
+    const [next] = await consume()
+    await complete(next!)
+    expect((await server.call('DELETE', '/limits/gpu')).body).toMatchObject({ name: 'gpu', max: null })
+    expect((await get('/limits/gpu')).status).toBe(404)
+  })
+
+  it('are held, paused and resumed by name, also for one key', async () => {
+    const key = encodeURIComponent('tenant/ä c')
+    await put('tenant/*', { max: 3 })
+    expect((await get(`/limits/${key}`)).body).toMatchObject({ name: 'tenant/ä c', max: 3, in_use: 0 })
+    const { id } = await submit({ uses: { 'tenant/ä c': 1 } })
+    const { held_until } = (await post(`/limits/${key}/hold`, { for: '1h' })).body
+    expect((await get(`/tasks/${id}/explain`)).body).toMatchObject({ reason: 'held', until: held_until })
+    expect((await post(`/limits/${key}/resume`)).body).toMatchObject({ held_until: null, paused: false })
+    expect((await post(`/limits/${key}/pause`)).body).toMatchObject({ paused: true, max: 3 })
+    expect(await consume()).toEqual([])
+    await post(`/limits/${key}/resume`)
+    const [lease] = await consume()
+    await complete(lease!)
+    expect((await post('/limits/unknown/pause')).status).toBe(404)
+  })
+
+  it('are refused in a submission with the path of each', async () => {
+    await put('gpu', { max: 2 })
+    const bad = [{ gpu: 0 }, { gpu: 1.5 }, { gpu: 3 }, { cpu: 1 }, { 'type:plain': 1 }, { 'tenant/*': 1 }, [], 'gpu']
+    for (const uses of bad) {
+      const { status, body } = await post('/tasks', { type: 'plain', uses })
+      expect([status, body.errors[0].path]).toEqual([400, expect.stringMatching(/^uses/)])
+    }
+    const tasks = [{ type: 'plain' }, { type: 'plain', uses: { cpu: 1 } }]
+    const { body } = await post('/tasks/batch', { tasks })
+    expect(body).toMatchObject({ code: 'unknown_limit', errors: [{ path: 'tasks[1].uses.cpu' }] })
+  })
+
+  it('are corrected by a usage that is valid; another one is a problem of its own outcome', async () => {
+    await put('tokens', { rate: { max: 10, per: '1h' } })
+    for (let index = 0; index < 3; index++) await submit({ uses: { tokens: 6 } })
+    const [first] = await consume()
+    expect((await post(`/leases/${first!.lease}/complete`, { usage: { tokens: -1 } })).status).toBe(400)
+    expect((await post(`/leases/${first!.lease}/complete`, { usage: { tokens: 1 } })).status).toBe(200)
+    const [second] = await consume()
+    const turn = (usage: unknown) => post('/tasks/turn', { outcomes: [{ lease: second!.lease, error: 'no', usage }] })
+    expect((await turn({ tokens: 'many' })).body.outcomes[0].problem.detail).toMatch(/^usage\.tokens is "many"/)
+    expect((await turn({ tokens: 2 })).body.outcomes).toEqual([{ status: 'pending' }])
+    const [third] = await consume()
+    await complete(third!)
+  })
+
   it.each([
     ['/limits/type:plain/hold', {}, 'for'],
     ['/limits/type:plain/hold', { for: '25h' }, 'for'],

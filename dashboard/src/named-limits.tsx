@@ -1,0 +1,212 @@
+import { useState } from 'preact/hooks'
+import { call, get, type Holder, type NamedLimit } from './api.ts'
+import { useEachSecond, useLive } from './live.ts'
+import { ErrorLine, Meter, Panel, useAction } from './parts.tsx'
+import { may } from './session.ts'
+import { duration, number, say, time } from './words.ts'
+
+const pathOf = (name: string) => `/limits/${encodeURIComponent(name)}`
+
+/** The limits that tasks of any type can use: their use, their values, which can be changed, and their holders. */
+export function NamedLimits() {
+  const { limits, stats } = useLive()
+  if (!stats || (limits.length === 0 && !may('admin'))) return null
+  return (
+    <Panel title={say('namedLimits')}>
+      {limits.length > 0 && (
+        <table class="cards limits">
+          <thead>
+            <tr>
+              <th>{say('name')}</th>
+              <th class="wide">{say('inUse')}</th>
+              <th>{say('limit')}</th>
+              <th>{say('rate')}</th>
+              <th class="num">{say('waiting')}</th>
+              <td />
+            </tr>
+          </thead>
+          {limits.map((limit) => (
+            <Row key={limit.name} limit={limit} />
+          ))}
+        </table>
+      )}
+      {may('admin') && <NewLimit />}
+    </Panel>
+  )
+}
+
+function Row({ limit }: { limit: NamedLimit }) {
+  const { name, max, in_use, waiting, paused, held_until } = limit
+  const [edited, setEdited] = useState<Partial<Values>>({})
+  const [showsHolders, setShowsHolders] = useState(false)
+  const [run, error] = useAction()
+  const present = valuesOf(limit)
+  const values = { ...present, ...edited }
+  const isChanged = values.max !== present.max || values.rate !== present.rate
+  const isStopped = paused || held_until !== null
+  const form = `named-${name}`
+  const submit = (event: Event) => {
+    event.preventDefault()
+    run(async () => {
+      await call('PUT', pathOf(name), changeOf(present, values))
+      setEdited({})
+    })
+  }
+  const switchOn = () => run(() => call('POST', `${pathOf(name)}/${isStopped ? 'resume' : 'pause'}`))
+  return (
+    <tbody>
+      <tr aria-label={name}>
+        <th scope="row">
+          {name}
+          {paused && <span class="badge paused">{say('paused')}</span>}
+          {held_until && <span class="badge paused">{say('heldUntil', time(held_until))}</span>}
+        </th>
+        <td data-label={say('inUse')}>
+          {in_use === null ? (
+            <span class="dim">{say('ofEachKey')}</span>
+          ) : (
+            <button
+              type="button"
+              class="used plain"
+              aria-expanded={showsHolders}
+              title={say('holders')}
+              onClick={() => setShowsHolders(!showsHolders)}
+            >
+              <Meter value={in_use} max={max} label={`${name}: ${say('permits')}`} />
+              <span class="nowrap">{max === null ? number(in_use) : say('of', number(in_use), number(max))}</span>
+            </button>
+          )}
+        </td>
+        <td data-label={say('limit')}>
+          <Value form={form} label={`${say('limit')}: ${name}`} values={values} field="max" set={setEdited} />
+        </td>
+        <td data-label={say('rate')}>
+          <Value form={form} label={`${say('rate')}: ${name}`} values={values} field="rate" set={setEdited} />
+        </td>
+        <td class="num" data-label={say('waiting')}>
+          {waiting === null ? '–' : number(waiting)}
+        </td>
+        <td>
+          {may('admin') && (
+            <form id={form} onSubmit={submit}>
+              <button type="submit" disabled={!isChanged}>
+                {say('set')}
+              </button>
+              <button type="button" class="plain" onClick={switchOn}>
+                {say(isStopped ? 'resume' : 'pause')}
+              </button>
+            </form>
+          )}
+        </td>
+      </tr>
+      {(error !== '' || showsHolders) && (
+        <tr>
+          <td colSpan={6}>
+            <ErrorLine error={error} />
+            {showsHolders && <UnitHolders name={name} />}
+          </td>
+        </tr>
+      )}
+    </tbody>
+  )
+}
+
+interface Values {
+  max: string
+  rate: string
+}
+
+function valuesOf({ max, rate }: NamedLimit): Values {
+  return {
+    max: max === null ? '' : String(max),
+    rate: rate === null ? '' : `${rate.max}/${duration(rate.per).replace(/ /g, '')}`,
+  }
+}
+
+/** What differs; '' removes a value. */
+function changeOf(present: Values, values: Values) {
+  const [most, per] = values.rate.split('/')
+  return {
+    ...(values.max !== present.max && { max: values.max === '' ? null : Number(values.max) }),
+    ...(values.rate !== present.rate && { rate: values.rate === '' ? null : { max: Number(most), per } }),
+  }
+}
+
+interface ValueProps {
+  form?: string
+  label: string
+  values: Values
+  field: keyof Values
+  set: (values: Values) => void
+}
+
+function Value({ form, label, values, field, set }: ValueProps) {
+  const value = values[field]
+  if (!may('admin')) return <>{value === '' ? '–' : value}</>
+  const isRate = field === 'rate'
+  return (
+    <input
+      {...(form === undefined ? {} : { form })}
+      type={isRate ? 'text' : 'number'}
+      {...(isRate ? { pattern: '[0-9]+/.+', title: '90000/1m' } : { min: '1', max: '1000000' })}
+      value={value}
+      placeholder={say('noLimit')}
+      aria-label={label}
+      onInput={(event) => set({ ...values, [field]: event.currentTarget.value })}
+    />
+  )
+}
+
+const EMPTY: Values = { max: '', rate: '' }
+
+function NewLimit() {
+  const [name, setName] = useState('')
+  const [values, setValues] = useState(EMPTY)
+  const [run, error] = useAction()
+  const submit = (event: Event) => {
+    event.preventDefault()
+    run(async () => {
+      const { max, ...rate } = { max: null, ...changeOf(EMPTY, values) }
+      await call('PUT', pathOf(name), { max, ...rate })
+      setName('')
+      setValues(EMPTY)
+    })
+  }
+  return (
+    <form class="row" onSubmit={submit}>
+      <input
+        required
+        maxLength={200}
+        value={name}
+        placeholder={say('namedLimitExample')}
+        aria-label={say('name')}
+        onInput={(event) => setName(event.currentTarget.value)}
+      />
+      <Value label={say('limit')} values={values} field="max" set={setValues} />
+      <Value label={say('rate')} values={values} field="rate" set={setValues} />
+      <button type="submit" disabled={name === ''}>
+        {say('addLimit')}
+      </button>
+      <ErrorLine error={error} />
+    </form>
+  )
+}
+
+function UnitHolders({ name }: { name: string }) {
+  const [holders, setHolders] = useState<(Holder & { type?: string; units?: number })[]>([])
+  useEachSecond(async () => setHolders((await get<{ holders: Holder[] }>(pathOf(name))).holders), [name])
+  if (holders.length === 0) return <p class="dim">{say('noHolders')}</p>
+  return (
+    <ul class="runs" aria-label={say('holders')}>
+      {holders.map(({ task_id, worker_id, since, type, units = 1 }) => (
+        <li key={task_id}>
+          <a href={`#/tasks/${task_id}`}>{task_id}</a>
+          <span>
+            {type} · {worker_id} · {say('units', number(units))}
+          </span>
+          <span class="dim">{time(since)}</span>
+        </li>
+      ))}
+    </ul>
+  )
+}
