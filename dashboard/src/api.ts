@@ -29,6 +29,7 @@ export interface Task {
   tags: Record<string, string>
   idempotency_key: string | null
   group: string | null
+  uses?: Readonly<Record<string, number>>
   /** The ids of tasks that it waits for or waited for. */
   after: string[]
   on_failure: OnFailure

@@ -4,7 +4,7 @@ import { useEachSecond, useLive } from './live.ts'
 import { NamedLimits } from './named-limits.tsx'
 import { ErrorLine, Meter, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
-import { duration, number, say, time } from './words.ts'
+import { durationInput, number, say, time } from './words.ts'
 
 /** More rows than this make the page slow; the filter finds the others. */
 const ROWS_MAX = 200
@@ -194,7 +194,7 @@ function valuesOf({ max_concurrency: limit, group_concurrency: group, rate }: Ty
   return {
     limit: limit === null ? '' : String(limit),
     group: group === null ? '' : String(group),
-    rate: rate === null ? '' : `${rate.max}/${duration(rate.per).replace(/ /g, '')}`,
+    rate: rate === null ? '' : `${rate.max}/${durationInput(rate.per)}`,
   }
 }
 

@@ -3,7 +3,7 @@ import { call, get, type Holder, type NamedLimit } from './api.ts'
 import { useEachSecond, useLive } from './live.ts'
 import { ErrorLine, Meter, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
-import { duration, number, say, time } from './words.ts'
+import { durationInput, number, say, time } from './words.ts'
 
 const pathOf = (name: string) => `/limits/${encodeURIComponent(name)}`
 
@@ -20,7 +20,7 @@ export function NamedLimits() {
               <th>{say('name')}</th>
               <th class="wide">{say('inUse')}</th>
               <th>{say('limit')}</th>
-              <th>{say('rate')}</th>
+              <th>{say('unitRate')}</th>
               <th class="num">{say('waiting')}</th>
               <td />
             </tr>
@@ -80,8 +80,8 @@ function Row({ limit }: { limit: NamedLimit }) {
         <td data-label={say('limit')}>
           <Value form={form} label={`${say('limit')}: ${name}`} values={values} field="max" set={setEdited} />
         </td>
-        <td data-label={say('rate')}>
-          <Value form={form} label={`${say('rate')}: ${name}`} values={values} field="rate" set={setEdited} />
+        <td data-label={say('unitRate')}>
+          <Value form={form} label={`${say('unitRate')}: ${name}`} values={values} field="rate" set={setEdited} />
         </td>
         <td class="num" data-label={say('waiting')}>
           {waiting === null ? '–' : number(waiting)}
@@ -119,7 +119,7 @@ interface Values {
 function valuesOf({ max, rate }: NamedLimit): Values {
   return {
     max: max === null ? '' : String(max),
-    rate: rate === null ? '' : `${rate.max}/${duration(rate.per).replace(/ /g, '')}`,
+    rate: rate === null ? '' : `${rate.max}/${durationInput(rate.per)}`,
   }
 }
 
@@ -135,22 +135,24 @@ function changeOf(present: Values, values: Values) {
 interface ValueProps {
   form?: string
   label: string
+  hint?: string
   values: Values
   field: keyof Values
   set: (values: Values) => void
 }
 
-function Value({ form, label, values, field, set }: ValueProps) {
+function Value({ form, label, hint = say('noLimit'), values, field, set }: ValueProps) {
   const value = values[field]
   if (!may('admin')) return <>{value === '' ? '–' : value}</>
   const isRate = field === 'rate'
   return (
     <input
+      class="value"
       {...(form === undefined ? {} : { form })}
       type={isRate ? 'text' : 'number'}
       {...(isRate ? { pattern: '[0-9]+/.+', title: '90000/1m' } : { min: '1', max: '1000000' })}
       value={value}
-      placeholder={say('noLimit')}
+      placeholder={hint}
       aria-label={label}
       onInput={(event) => set({ ...values, [field]: event.currentTarget.value })}
     />
@@ -173,8 +175,9 @@ function NewLimit() {
     })
   }
   return (
-    <form class="row" onSubmit={submit}>
+    <form class="new-limit" onSubmit={submit}>
       <input
+        class="value"
         required
         maxLength={200}
         value={name}
@@ -182,8 +185,14 @@ function NewLimit() {
         aria-label={say('name')}
         onInput={(event) => setName(event.currentTarget.value)}
       />
-      <Value label={say('limit')} values={values} field="max" set={setValues} />
-      <Value label={say('rate')} values={values} field="rate" set={setValues} />
+      <Value label={say('limit')} hint={say('limit')} values={values} field="max" set={setValues} />
+      <Value
+        label={say('unitRate')}
+        hint={`${say('unitRate')}: 90000/1m`}
+        values={values}
+        field="rate"
+        set={setValues}
+      />
       <button type="submit" disabled={name === ''}>
         {say('addLimit')}
       </button>

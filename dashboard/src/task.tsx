@@ -168,6 +168,7 @@ function Details({ task }: { task: Task }) {
   const rows: [Word, ComponentChildren][] = [
     ['priorityOf', String(task.priority)],
     ['group', task.group],
+    ['uses', usesText(task.uses)],
     ['attempts', say('of', task.attempts, task.max_retry + 1)],
     ['deliveries', String(task.deliveries)],
     ['createdAt', moment(task.created_at)],
@@ -200,6 +201,11 @@ function Details({ task }: { task: Task }) {
       )}
     </dl>
   )
+}
+
+function usesText(uses: Task['uses'] = {}): string | null {
+  const parts = Object.entries(uses).map(([limit, units]) => `${limit} ${number(units)}`)
+  return parts.length === 0 ? null : parts.join(' · ')
 }
 
 function Why({ id, status }: { id: string; status: string }) {

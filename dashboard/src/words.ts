@@ -117,6 +117,8 @@ const en = {
   namedLimits: 'Named limits',
   namedLimitExample: 'gpu, or tenant/* for each key',
   addLimit: 'Add limit',
+  unitRate: 'Units / time',
+  uses: 'Uses',
   ofEachKey: 'each key by itself',
   units: '{x} units',
   needs: 'needs {x}',
@@ -323,6 +325,8 @@ const zh: Record<Word, string> = {
   namedLimits: '命名限制',
   namedLimitExample: 'gpu，或 tenant/*（每个键各自计数）',
   addLimit: '添加限制',
+  unitRate: '单位数 / 时间',
+  uses: '占用',
   ofEachKey: '每个键各自计数',
   units: '{x} 个单位',
   needs: '需要 {x}',
@@ -461,6 +465,12 @@ const UNITS = {
 }
 
 /** Seconds in a suitable unit. */
+/** A duration as a field takes it: `1m`. */
+export function durationInput(seconds: number): string {
+  if (seconds % 3_600 === 0) return `${seconds / 3_600}h`
+  return seconds % 60 === 0 ? `${seconds / 60}m` : `${seconds}s`
+}
+
 export function duration(seconds: number): string {
   const unit = UNITS[language]
   if (seconds > 0 && seconds < 0.001) return `${number(seconds * 1e6)} ${unit.us}`

@@ -90,7 +90,8 @@ export function mqtt(): string {
     block(JSON.stringify(JSON.parse(topics.ofEvent(EVENT)[0]!.payload()), null, 2), 'json'),
     REMOVED,
     '## Fields of `stats`',
-    'The payload is the answer of `GET /api/v1/stats`, and `types`, a list with the figures of each type:',
+    'The payload is the answer of `GET /api/v1/stats`; `types`, a list with the figures of each type; and `limits`, the ' +
+      'first 200 named limits as in `GET /api/v1/limits`:',
     statsTable(),
     'Each type has the fields of `GET /api/v1/types` without `payload_schema`:',
     schemaTable(typeSchema()),

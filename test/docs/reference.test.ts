@@ -39,8 +39,9 @@ it('docs/reference/mqtt.md lists every topic and every field that a subscriber r
 
   const changes = listener.messages.filter(({ topic }) => topic.includes(id))
   for (const { body } of changes) expect(Object.keys(body)).toEqual(names('Fields of a change'))
-  const { types, ...figures } = listener.on('xqueue/stats').at(-1)!.body
+  const { types, limits, ...figures } = listener.on('xqueue/stats').at(-1)!.body
   expect(Object.keys(figures)).toEqual(names('Fields of `stats`'))
+  expect(limits).toEqual([])
   for (const type of types) expect(Object.keys(type)).toEqual(names('Fields of `stats`', 1))
   await listener.close()
   await process.stop()
