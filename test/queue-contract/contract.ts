@@ -25,6 +25,7 @@ import { listContract } from './list.ts'
 import { logsContract } from './logs.ts'
 import { predecessorContract } from './predecessor.ts'
 import { randomRun } from './random.ts'
+import { RandomLimits } from './random-limits.ts'
 import { ratesContract } from './rates.ts'
 import { retentionContract } from './retention.ts'
 import { retryContract } from './retry.ts'
@@ -38,6 +39,8 @@ import { usesContract } from './uses.ts'
 import { workersContract } from './workers.ts'
 
 const START = 1_700_000_000_000
+/** Operations of one random sequence with limits. */
+const LIMIT_STEPS = 150
 
 /** A fresh store for each test of the block. */
 function freshFixture(open: Open): Fixture {
@@ -63,6 +66,21 @@ export function queueContract(name: string, open: Open, randomRuns = 60, openFor
     configureLimitContract(fixture)
     limitsContract(fixture)
     usesContract(fixture)
+
+    it('hold in random sequences of operations, keep no task waiting that may start, and lose none', async () => {
+      const first = Number(process.env.XQUEUE_SEED ?? Math.floor(Math.random() * 2 ** 30))
+      for (let seed = first; seed < first + randomRuns / 3; seed++) {
+        const random = new RandomLimits(seed)
+        const fresh = await openForLimits({ ...fixture.options, clock: () => random.model.now, leaseMs: 1e9 })
+        try {
+          await random.run(fresh.queue, LIMIT_STEPS)
+        } catch (error) {
+          throw new Error(`XQUEUE_SEED=${seed} repeats it`, { cause: error })
+        } finally {
+          await fresh.cleanup()
+        }
+      }
+    })
   })
 
   describe(name, () => {

@@ -2,14 +2,12 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
 import type { Lease, Queue } from '../../src/queue/queue.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { endAtExit } from '../fixtures/processes.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 import { type RunningCluster, startCluster } from '../fixtures/redis-cluster.ts'
 import { openTestQueue } from '../fixtures/server.ts'
-import { RandomLimits } from '../queue-contract/random-limits.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 100, startedAt: 0 }
 const OF_LIMITS =
@@ -203,25 +201,6 @@ describe('named limits on Redis', () => {
     expect(payloads(second)).toBe('x2 a')
     expect(payloads(await next(second[0]!))).toBe('x1 b')
   })
-})
-
-/** Sequences, and operations of each. */
-const [RUNS, STEPS] = [20, 150]
-
-it('hold in random sequences of operations, keep no task waiting that may start, and lose none', async () => {
-  const first = Number(process.env.XQUEUE_SEED ?? Math.floor(Math.random() * 2 ** 30))
-  for (let seed = first; seed < first + RUNS; seed++) {
-    cli('FLUSHALL')
-    const random = new RandomLimits(seed)
-    const fresh = await openQueue(redis.url, { clock: () => random.model.now, random: () => 0, leaseMs: 1e9 })
-    try {
-      await random.run(fresh, STEPS)
-    } catch (error) {
-      throw new Error(`XQUEUE_SEED=${seed} repeats it`, { cause: error })
-    } finally {
-      await fresh.close()
-    }
-  }
 })
 
 describe('named limits in a Redis Cluster', () => {

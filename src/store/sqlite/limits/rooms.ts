@@ -29,8 +29,15 @@ export class Rooms {
     return this.#left.keys()
   }
 
+  /** Limits of a lane that takes nothing. */
+  check(limits: readonly string[]): void {
+    for (const limit of limits) this.#leftOf(limit)
+  }
+
   /** The first limit in the way; null if there is none, and then the units are taken. */
   take(uses: Uses): Block | null {
+    // Others that it uses may have room for other lanes.
+    this.check(Object.keys(uses))
     for (const limit in uses) {
       const need = uses[limit]!
       if (this.#leftOf(limit) < need) return { limit, need, until: this.#limits.opensAt(limit, need, this.#now) }

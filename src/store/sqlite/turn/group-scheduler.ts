@@ -1,12 +1,11 @@
-import { TASK_LIMITS, type Task } from '../../../task/task.ts'
+import type { Task } from '../../../task/task.ts'
 import { groupOfLane, laneOf, limitsOfLane, NO_USES } from '../../../task/uses.ts'
 import type { Database, Row } from '../database/database.ts'
 import type { GroupLimit, Limits } from '../limits/limits.ts'
 import type { Rooms } from '../limits/rooms.ts'
 import { usesOf } from '../records/rows.ts'
-import { merged } from './merged.ts'
+import { nextOfGroups, PRIORITY_ABOVE_ALL } from './groups-named.ts'
 
-const PRIORITY_ABOVE_ALL = TASK_LIMITS.priorityMax + 1
 const GONE: Row = { served: 0, since: 0, since_seq: 0 }
 /** Maximum number of groups that an explanation reads. */
 const BESIDE_MAX = 10_000
@@ -169,16 +168,7 @@ export class GroupScheduler {
 
   /** The ready tasks of a type in these groups only, group by group, and by priority over all. */
   nextOf(groups: readonly string[], type: string, want: number, limit: GroupLimit, rooms: Rooms): Row[] {
-    const heads = groups.flatMap((group) => {
-      const most = limit.of(group)
-      const free = most === null ? want : most - this.#database.all('holdersInGroup', type, group).length
-      if (free <= 0) return []
-      const lanes = [group, ...this.#database.all('lanesOfGroup', type, group).map(({ lane }) => lane as string)]
-      const ofLanes = lanes.map((lane) => this.#database.all('headsOfGroup', type, lane, Math.min(want, free)))
-      return ofLanes.length === 1 ? ofLanes[0]! : merged(ofLanes, free)
-    })
-    const byPriority = heads.sort((a, b) => (b.priority as number) - (a.priority as number))
-    return byPriority.filter((row) => row.uses === null || rooms.take(usesOf(row.uses)) === null).slice(0, want)
+    return nextOfGroups(this.#database, groups, type, want, limit, rooms)
   }
 
   /** The number of ready tasks of a type that could start, as `next` would return them, but without changing a row. */
@@ -288,7 +278,8 @@ export class GroupScheduler {
     const most = limit.of(group)
     const first: Row = { seq: row.first_seq!, priority, run_at: row.first_run_at!, uses: row.first_uses ?? null }
     let after: Row | null = null
-    let isBlocked = first.uses !== null && !reserved.has(`${priority} ${lane}`)
+    const place = `${priority} ${lane}`
+    let isBlocked = first.uses !== null && !reserved.has(place)
     return (count) => {
       const free = most === null ? count : (permits.get(group) ?? most - (row.in_flight as number))
       const wanted = Math.min(count, free)
@@ -305,6 +296,8 @@ export class GroupScheduler {
       }
       after = heads.at(-1) ?? after
       if (most !== null) permits.set(group, free - heads.length)
+      // From now on `permits` has what it took.
+      if (heads[0] === first && reserved.has(place)) reserved.set(place, '')
       return heads
     }
   }
@@ -319,6 +312,8 @@ export class GroupScheduler {
     const most = plan.limit.of(groupOfLane(lane as string))
     if (first_seq === null || (most !== null && (in_flight as number) >= most)) {
       this.#database.run('ringAside', first_seq === null ? 'empty' : 'full', type, priority, lane!)
+      // It does not take what its limits have left, so other lanes may.
+      plan.rooms.check(limitsOfLane(lane as string))
       return true
     }
     if (row.served === 0 && (row.since !== first_run_at || row.since_seq !== first_seq)) {

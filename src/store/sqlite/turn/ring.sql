@@ -85,16 +85,16 @@ FROM ring r WHERE state = 'ready' AND type = ?2 AND task_group <> '' LIMIT 0 + ?
 SELECT served, since, since_seq FROM ring WHERE type = ? AND priority = ? AND task_group = ?;
 
 -- name: headsOfGroup
--- The ready tasks of one lane, in the order in which they would run without others.
+-- The ready tasks of one lane below a priority, in the order in which they would run without others.
 SELECT seq, priority, run_at, uses FROM tasks
-WHERE status = 'pending' AND task_group <> '' AND type = ? AND task_group = '' || ?
+WHERE status = 'pending' AND task_group <> '' AND type = ? AND task_group = '' || ? AND priority < ?
 ORDER BY priority DESC, run_at, seq
 LIMIT 0 + ?;
 
 -- name: lanesOfGroup
--- The lanes of a group whose tasks use limits.
+-- The lanes of a group whose tasks use limits; also those that wait for one, because other lanes may have been woken.
 SELECT DISTINCT task_group AS lane FROM ring
-WHERE type = ?1 AND task_group > ?2 || char(31) AND task_group < ?2 || ' ' AND state <> 'blocked';
+WHERE type = ?1 AND task_group > ?2 || char(31) AND task_group < ?2 || ' ' AND state <> 'empty';
 
 -- name: headsInGroup
 -- The ready tasks of a lane that follow a given one.

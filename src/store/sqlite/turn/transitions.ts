@@ -110,9 +110,9 @@ export class Transitions {
       const want = turn.want - leases.length
       const { seqs, isCut, checked } = this.#planner.plan(tx.database, types, want, tx.now, turn.groups)
       leases.push(...this.#start(tx, seqs, turn))
-      if (leases.length === turn.want) break
       // A lane may have left units of a limit that was checked, so others can have them.
       for (const name of checked) tx.freedLimits.add(name)
+      if (leases.length === turn.want) break
       isAgain = this.#limits.wake(tx) || isCut || (ended === DUE_BATCH && passes < CLAIM_PASSES)
     }
     return leases
