@@ -6,6 +6,7 @@ export { type Client, createClient, type ManyTasks, type NewTask, type TaskOf } 
 export type { ChangesQuery, TaskChange } from './client/event-stream.ts'
 export type { Explanation, Holder } from './client/explanation.ts'
 export type { Flow, FlowOptions, FlowTask } from './client/flow.ts'
+export type { History, HistoryRange, HistorySlot } from './client/history.ts'
 export type { Limit, LimitChanges, LimitClient, Rate } from './client/limits.ts'
 export type { LogLine, TaskLog } from './client/logs.ts'
 export { TaskUnsuccessful } from './client/result.ts'

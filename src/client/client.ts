@@ -7,6 +7,7 @@ import { call, type Server } from './call.ts'
 import { type ChangesQuery, changes, type TaskChange } from './event-stream.ts'
 import { type Explanation, explanationOf } from './explanation.ts'
 import { Flow } from './flow.ts'
+import { type History, type HistoryRange, historyOf } from './history.ts'
 import { LimitClient } from './limits.ts'
 import { logOf, type TaskLog } from './logs.ts'
 import { readTask, resultOf } from './result.ts'
@@ -156,6 +157,11 @@ export class Client<H extends Handlers> {
   /** Figures over all processes. */
   async stats(): Promise<Stats> {
     return statsOf(await call(this.#server, 'GET', '/stats'))
+  }
+
+  /** Figures of a type, or of all types, over time. */
+  async history(query: { range?: HistoryRange; type?: keyof H & string } = {}): Promise<History> {
+    return historyOf(await call(this.#server, 'GET', `/stats/history?${new URLSearchParams({ ...query })}`))
   }
 
   /** The live workers of all processes. */

@@ -7,6 +7,7 @@ import { ApiKeys } from './api-keys.ts'
 import { changeTasks, eraseTasks } from './changes.ts'
 import { EventReader } from './event-reader.ts'
 import { explain } from './explanation.ts'
+import { historyOf } from './history.ts'
 import type { Queue } from './queue.ts'
 import { Scheduler } from './scheduler.ts'
 import { statsOf, typesOf } from './statistics.ts'
@@ -55,6 +56,7 @@ export function createQueue(store: Store): Queue {
       const { lines, leftOut } = await store.logs(id, after, max)
       return { task, lines: lines.map(logLineOf), leftOut }
     },
+    history: (ring, type) => historyOf(store, ring, type),
     types: (query) => typesOf(store, query),
     workers: async () => (await store.inspect({ types: [] })).workers,
     stats: (query) => statsOf(store, query),

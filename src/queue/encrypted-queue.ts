@@ -13,7 +13,7 @@ import { wrap } from './wrap.ts'
 /** Methods that have no contents, or whose contents the view decrypts. */
 const FORWARDED = [
   ...(['cancel', 'retry', 'erase', 'explain', 'attempts', 'events', 'configureType', 'configureLimit'] as const),
-  ...(['limits', 'declareHandlers', 'sweep', 'batch', 'types', 'workers', 'stats', 'keys'] as const),
+  ...(['limits', 'declareHandlers', 'sweep', 'batch', 'types', 'workers', 'stats', 'history', 'keys'] as const),
   ...(['countCalls', 'health', 'close'] as const),
 ]
 

@@ -1,7 +1,9 @@
+import type { Count, Ring } from '../store/history.ts'
 import type { Restorable } from '../store/state.ts'
 import type {
   EventsReader,
   LimitFacts,
+  Percentiles,
   Store,
   EventsPage as StoredEvents,
   LimitChange as StoredLimitChange,
@@ -19,6 +21,7 @@ import type { Explanation } from './explanation.ts'
 import type { Stats, TypeInfo } from './statistics.ts'
 
 export { refuseLimitChange } from '../store/admission.ts'
+export { COUNTS, type Ring } from '../store/history.ts'
 export {
   STORE_DEFAULTS as QUEUE_DEFAULTS,
   type StoreOptions as QueueOptions,
@@ -120,6 +123,9 @@ export interface Queue
   /** Lines of a task's log after the line number `after`, or null when there is no such task. */
   logs(id: string, after: number, max: number): Promise<TaskLog | null>
 
+  /** Figures of a type, or of all types (null), over the time of a ring. */
+  history(ring: Ring, type: string | null): Promise<TypeHistory>
+
   /** All known types and those with kept tasks, or those of `names` that exist; `demand` for `runnable`. */
   types(query?: { names?: readonly string[]; holders?: boolean; demand?: boolean }): Promise<TypeInfo[]>
 
@@ -170,6 +176,21 @@ export interface TaskLog {
   lines: LogLine[]
   /** Number of lines that are no longer kept. */
   leftOut: number
+}
+
+export interface TypeHistory {
+  /** Length of a slot in ms. */
+  slotMs: number
+  /** Each slot of the ring, oldest first; the last one is not over yet. */
+  slots: HistoryFigures[]
+}
+
+/** What happened in one slot. */
+export interface HistoryFigures extends Record<Count, number> {
+  /** Its start. */
+  at: number
+  waitMs: Percentiles | null
+  runMs: Percentiles | null
 }
 
 export interface TypeChange extends Omit<StoredTypeChange, 'heldUntil'> {

@@ -12,7 +12,7 @@ export type View = <T extends (Task | TaskEvent | ScheduledTask) & { payload?: T
 /** Methods whose answers have no contents. A turn has, because a worker needs them. */
 const FORWARDED = [
   ...(['turn', 'predecessor', 'configureType', 'declareHandlers', 'sweep', 'batch', 'types', 'workers'] as const),
-  ...(['configureLimit', 'limits', 'stats', 'keys', 'countCalls', 'health', 'close'] as const),
+  ...(['configureLimit', 'limits', 'stats', 'history', 'keys', 'countCalls', 'health', 'close'] as const),
 ]
 
 /** The queue with its tasks, events and schedules shown through a view that hides or decrypts parts of them. */

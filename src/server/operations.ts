@@ -280,6 +280,18 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
       ...{ throughput: 0.5, instance_id: 'host-1-4242', is_running: true, uptime: 3600 },
     },
   },
+  'GET /api/v1/stats/history': {
+    ...{ id: 'getHistory', tag: 'System' },
+    answer: {
+      ...{ range: '1h', slot: 10 },
+      slots: [
+        {
+          ...{ at: created_at, submitted: 12, started: 11, success: 10, failed: 1, canceled: 0, timeout: 0, errors: 2 },
+          ...{ wait: { p50: 0.008, p95: 0.032, p99: 0.032 }, run: { p50: 0.25, p95: 1, p99: 1 } },
+        },
+      ],
+    },
+  },
   'GET /api/v1/health': {
     ...{ id: 'getHealth', tag: 'System' },
     answer: {

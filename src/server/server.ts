@@ -15,6 +15,7 @@ import { eventRoutes } from './events.ts'
 import { explainRoutes } from './explain.ts'
 import { fastifyInstance } from './fastify-instance.ts'
 import { addHeaders } from './headers.ts'
+import { historyRoutes } from './history.ts'
 import { keyRoutes } from './keys.ts'
 import { KnownTypes } from './known-types.ts'
 import { leaseRoutes } from './leases.ts'
@@ -38,6 +39,7 @@ const RESOURCES = [
   attemptRoutes,
   explainRoutes,
   logRoutes,
+  historyRoutes,
   batchRoutes,
   typeRoutes,
   limitRoutes,

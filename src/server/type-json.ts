@@ -10,7 +10,7 @@ import { count, json, nullable, orNull, seconds, time, timeOrNull } from './fiel
 
 export const RateSchema = Type.Object({ max: Type.Integer(), per: seconds('The window') }, { title: 'Rate' })
 
-const Percentiles = Type.Object(
+export const Percentiles = Type.Object(
   { p50: seconds('Half'), p95: seconds('19 of 20'), p99: seconds('99 of 100') },
   { title: 'Percentiles' },
 )
@@ -70,8 +70,6 @@ export const HolderSchema = Type.Object(
 )
 
 export function typeJson(info: TypeInfo) {
-  const percentiles = (of: TypeInfo['waitMs']) =>
-    of && { p50: of.p50 / 1_000, p95: of.p95 / 1_000, p99: of.p99 / 1_000 }
   return {
     type: info.type,
     pending: info.pending,
@@ -86,8 +84,8 @@ export function typeJson(info: TypeInfo) {
     declared: info.declared,
     workers: info.workers,
     throughput: info.throughput,
-    wait: percentiles(info.waitMs),
-    run: percentiles(info.runMs),
+    wait: percentilesJson(info.waitMs),
+    run: percentilesJson(info.runMs),
     payload_schema: info.payloadSchema,
     ceilings: ceilingsJson(info.ceilings),
     retention: retentionJson(info.retention),
@@ -125,4 +123,8 @@ export function holderJson(holder: Holder) {
     lease_expires_at: isoTime(holder.expiresAt),
     group: holder.group,
   }
+}
+
+export function percentilesJson(of: TypeInfo['waitMs']) {
+  return of && { p50: of.p50 / 1_000, p95: of.p95 / 1_000, p99: of.p99 / 1_000 }
 }

@@ -1,3 +1,6 @@
+import { isFinal, type Status } from '../task/status.ts'
+import { mergeHistogram, percentiles } from './histogram.ts'
+import { COUNTS, countOfEnd, ERRORS, GatheredHistory, isErrorOf, STARTED, SUBMITTED } from './history.ts'
 import type { Percentiles } from './type-info.ts'
 
 /** Statistics are kept in slots of ten seconds; rates cover one minute, percentiles five. */
@@ -11,9 +14,13 @@ export const BUCKETS = 53
 /** The tasks that finished in one slot, with histograms of their waiting and running times. */
 export interface Slot {
   finished: number
+  /** In the order of `COUNTS` of history.ts. */
+  counts: number[]
   wait: number[]
   run: number[]
 }
+
+export type RecentSlot = Omit<Slot, 'counts'>
 
 export interface RecentRates {
   throughput: number
@@ -26,15 +33,32 @@ export interface RecentRates {
  * intervals: a crash loses at most the last second of a statistic, never a task.
  */
 export class GatheredRates {
+  readonly history = new GatheredHistory()
   readonly #slots = new Map<string, Slot>()
 
-  started(type: string, waitMs: number): void {
-    add(this.#slot(type).wait, waitMs)
+  submitted(type: string, tasks: number): void {
+    this.#slot(type).counts[SUBMITTED]! += tasks
   }
 
-  ended(type: string, runMs: number | null, finished: boolean): void {
+  started(type: string, waitMs: number): void {
     const slot = this.#slot(type)
-    if (finished) slot.finished += 1
+    slot.counts[STARTED]! += 1
+    add(slot.wait, waitMs)
+  }
+
+  /**
+   * An attempt or a task ended.
+   *
+   * @param status the status of the task after that
+   * @param runMs null: not known
+   */
+  ended(type: string, status: Status, runMs: number | null, hasRun = runMs !== null): void {
+    const slot = this.#slot(type)
+    if (isFinal(status)) {
+      slot.finished += 1
+      slot.counts[countOfEnd(status)]! += 1
+    }
+    if (hasRun && isErrorOf(status)) slot.counts[ERRORS]! += 1
     if (runMs !== null) add(slot.run, runMs)
   }
 
@@ -42,10 +66,11 @@ export class GatheredRates {
     return this.#slots.size === 0
   }
 
-  /** Returns the gathered statistics, and starts again from zero. */
-  take(): [type: string, slot: Slot][] {
+  /** Returns the gathered statistics, and starts again from zero. They stay in the history until it is written. */
+  take(now: number): [type: string, slot: Slot][] {
     const taken = [...this.#slots]
     this.#slots.clear()
+    this.history.add(now, taken)
     return taken
   }
 
@@ -65,7 +90,7 @@ export class RecentSlots {
     this.#current = Math.floor(now / SLOT_MS)
   }
 
-  add(type: string, number: number, slot: Slot): void {
+  add(type: string, number: number, slot: RecentSlot): void {
     const sum = this.#sums.get(type) ?? emptySlot()
     this.#sums.set(type, sum)
     if (number > this.#current - RATE_SLOTS) sum.finished += slot.finished
@@ -84,30 +109,12 @@ export class RecentSlots {
   }
 }
 
-export function mergeHistogram(into: number[], from: readonly number[]): void {
-  for (let bucket = 0; bucket < from.length; bucket++) into[bucket] = (into[bucket] ?? 0) + (from[bucket] ?? 0)
-}
-
 function emptySlot(): Slot {
-  return { finished: 0, wait: [], run: [] }
+  return { finished: 0, counts: COUNTS.map(() => 0), wait: [], run: [] }
 }
 
 function add(histogram: number[], ms: number): void {
   const bucket = Math.min(ms < 1 ? 0 : Math.ceil(2 * Math.log2(ms)), BUCKETS - 1)
   while (histogram.length <= bucket) histogram.push(0)
   histogram[bucket]! += 1
-}
-
-function percentiles(histogram: readonly number[]): Percentiles | null {
-  const total = histogram.reduce((sum, n) => sum + n, 0)
-  if (total === 0) return null
-  const at = (share: number) => {
-    let seen = 0
-    const bucket = histogram.findIndex((n) => {
-      seen += n
-      return seen >= share * total
-    })
-    return Math.round(2 ** (bucket / 2) * 10) / 10
-  }
-  return { p50: at(0.5), p95: at(0.95), p99: at(0.99) }
 }

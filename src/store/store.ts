@@ -9,6 +9,7 @@ import type { Status } from '../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
 import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from './documents.ts'
 import type { Facts, InspectQuery, WorkerIdentity } from './facts.ts'
+import type { HistoryQuery, HistorySlot } from './history.ts'
 import type { HandlerSettings, LimitChange, TypeChange } from './type-info.ts'
 
 export type {
@@ -141,6 +142,12 @@ export interface Store {
    * holders are of one moment.
    */
   inspect(query: InspectQuery): Promise<Facts>
+
+  /**
+   * The figures of a type over time, or of all types under the name `ALL_TYPES`: the slots of a ring that have any,
+   * oldest first. A crash loses at most those of the last seconds of a process.
+   */
+  history(query: HistoryQuery): Promise<HistorySlot[]>
 
   /**
    * Events after the position `after` (null: from now on, '': all that are kept), oldest first. Waits up to `waitMs`

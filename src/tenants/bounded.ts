@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type {
   Changed,
   EventsQuery,
@@ -15,12 +14,13 @@ import type {
   Turn,
   TurnAnswer,
   TypeChange,
+  TypeHistory,
   TypeInfo,
   Which,
   WorkerInfo,
 } from '../queue/queue.ts'
+import type { Ring } from '../store/history.ts'
 import { unknownPredecessors, unknownType, unknownTypes } from '../store/refusals.ts'
-import { emptyAnswer } from '../store/waiters.ts'
 import { allows, allowsGroup, allowsType, type Bounds, type Placed } from '../task/bounds.ts'
 import { leaseLost, XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
@@ -28,17 +28,17 @@ import type { Predecessor } from '../task/flow.ts'
 import { taskIdOf } from '../task/lease-token.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import { changeEach, filtersWithin } from './filters.ts'
+import { historyWithin } from './history.ts'
 import { TenantNames } from './names.ts'
 import { noLimits, refuseKeys, refuseLimits, refuseOwnUses, refuseTypeChange, withoutHold } from './refusals.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
 import { statsWithin } from './stats.ts'
 import { Tally } from './tally.ts'
+import { turnOfGroups } from './turn-of-groups.ts'
 
 /** Maximum number of the store's pages that are read for one page. */
 const PAGES_MAX = 5
 const AHEAD_MAX = 1_000
-/** Polling interval of a turn that waits for tasks of some groups. */
-const LOOK_AGAIN_MS = 200
 /** Maximum number of cached groups of tasks. */
 const PLACES_MAX = 10_000
 
@@ -104,7 +104,7 @@ export class BoundedQueue implements Queue {
       logs: logs.filter(({ lease }) => held.has(lease)),
       ...(groups ? { groups } : {}),
     }
-    const answer = await (groups ? this.#turnOfGroups(own) : this.#queue.turn(own))
+    const answer = await (groups ? turnOfGroups(this.#queue, own) : this.#queue.turn(own))
     const [settled, renewed] = [[...answer.settled], [...answer.renewed]]
     const tasks = await this.#shown(answer.leases.map(({ task }) => task))
     const visible = await this.#predecessorsHere(answer.leases.flatMap(({ predecessors }) => predecessors))
@@ -240,6 +240,10 @@ export class BoundedQueue implements Queue {
     return statsWithin(types, workers, this.#bounds.groups ? { counts, throughput } : { counts })
   }
 
+  history(ring: Ring, type: string | null): Promise<TypeHistory> {
+    return historyWithin(this.#queue, this.#bounds, ring, type)
+  }
+
   async events(query: EventsQuery) {
     const page = await this.#queue.events(query)
     const ofTypes = page.events.filter(({ type }) => allowsType(this.#bounds, type))
@@ -305,19 +309,6 @@ export class BoundedQueue implements Queue {
     if (different.length === 0) return new Set()
     const tasks = await this.#queue.get(different, { bare: true })
     return new Set(different.filter((_, index) => tasks[index] && this.#has(tasks[index])))
-  }
-
-  async #turnOfGroups(turn: Turn): Promise<TurnAnswer> {
-    const until = performance.now() + (turn.waitMs ?? 0)
-    for (;;) {
-      const answer = await this.#queue.turn(turn)
-      const hasReported = turn.outcomes!.length + turn.renewals!.length + turn.logs!.length > 0 || turn.leaving === true
-      const isEmpty = answer.leases.length + answer.cancelRequested.length === 0
-      const leftMs = until - performance.now()
-      if (!isEmpty || hasReported || leftMs <= 0) return answer
-      await sleep(Math.min(leftMs, LOOK_AGAIN_MS), undefined, { signal: turn.signal! }).catch(() => undefined)
-      if (turn.signal?.aborted) return emptyAnswer()
-    }
   }
 
   async #change(change: 'cancel' | 'retry', which: Which): Promise<Changed> {

@@ -18,6 +18,7 @@ import { flowsContract } from './flows.ts'
 import { getContract } from './get.ts'
 import { groupsContract } from './groups.ts'
 import { healthContract } from './health.ts'
+import { historyContract } from './history.ts'
 import { holdsContract } from './holds.ts'
 import { keysContract } from './keys.ts'
 import { limitsContract } from './limits.ts'
@@ -112,6 +113,7 @@ export function queueContract(name: string, open: Open, randomRuns = 60, openFor
     typesContract(fixture)
     workersContract(fixture)
     statsContract(fixture)
+    historyContract(fixture)
     eventsContract(fixture)
     keysContract(fixture)
     schedulesContract(fixture)

@@ -5,6 +5,7 @@ import { changeToRetention } from '../../task/retention.ts'
 import { isFinal } from '../../task/status.ts'
 import { specOfTask, type Task, type TaskSpec } from '../../task/task.ts'
 import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
+import type { HistoryQuery } from '../history.ts'
 import { scheduleOf } from '../schedule-document.ts'
 import { incomplete, type ReadNamed, type Remembered, type Restorable, type Restored, type State } from '../state.ts'
 import type {
@@ -199,13 +200,9 @@ export class KafkaStore implements Restorable {
     return tasks
   }
 
-  attempts(ids: readonly string[]) {
-    return this.#state.attempts(ids)
-  }
+  attempts = (ids: readonly string[]) => this.#state.attempts(ids)
 
-  logs(id: string, after: number, max: number) {
-    return this.#state.logs(id, after, max)
-  }
+  logs = (id: string, after: number, max: number) => this.#state.logs(id, after, max)
 
   list(query: ListQuery) {
     return this.#state.list(query)
@@ -224,6 +221,8 @@ export class KafkaStore implements Restorable {
     // While Kafka is unavailable, the state's own terms are returned.
     return query.stream ? { ...facts, stream: await this.#stream.read() } : facts
   }
+
+  history = (query: HistoryQuery) => this.#state.history(query)
 
   events(query: EventsQuery) {
     return this.#state.events(query)

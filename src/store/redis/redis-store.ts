@@ -4,6 +4,7 @@ import type { TaskSpec } from '../../task/task.ts'
 import { refuseUnstorable, storableTurn } from '../admission.ts'
 import { Batcher } from '../batcher.ts'
 import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
+import type { HistoryQuery } from '../history.ts'
 import { closedError, unknownType } from '../refusals.ts'
 import type { Completeness, Remembered, State } from '../state.ts'
 import {
@@ -124,7 +125,9 @@ export class RedisStore implements State {
     )
     this.#ratesTimer = setInterval(() => {
       // The loss of a statistic is no reason to fail.
-      if (!this.#registry.rates.isEmpty) this.#registry.writeRates().catch(() => undefined)
+      const { rates } = this.#registry
+      const isDue = !rates.isEmpty || rates.history.isDue(this.#database.now())
+      if (isDue) this.#registry.writeRates().catch(() => undefined)
     }, RATES_MS)
     this.#ratesTimer.unref()
   }
@@ -132,7 +135,10 @@ export class RedisStore implements State {
   async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
     this.#refuseWhenClosed()
     refuseUnstorable(specs)
-    return this.#submitter.submit(specs)
+    const submitted = await this.#submitter.submit(specs)
+    const { rates } = this.#registry
+    for (const { task, existing } of submitted) if (!existing) rates.submitted(task.type, 1)
+    return submitted
   }
 
   async turn(turn: Turn) {
@@ -244,6 +250,13 @@ export class RedisStore implements State {
     return { ...facts, limits, workers, task: { ...found, ahead, groupLimit, holdersOfGroup } }
   }
 
+  async history(query: HistoryQuery) {
+    this.#refuseWhenClosed()
+    await this.#registry.writeRates()
+    await this.#registry.writeHistory(true)
+    return this.#registry.readHistory(query)
+  }
+
   async events(query: EventsQuery) {
     this.#refuseWhenClosed()
     return this.#outbox.read(query)
@@ -278,7 +291,9 @@ export class RedisStore implements State {
 
   async submitWith(accompanied: Accompanied): Promise<AccompaniedAnswer> {
     this.#refuseWhenClosed()
-    return this.#documents.submitWith(accompanied)
+    const answer = await this.#documents.submitWith(accompanied)
+    if (answer === 'accepted') this.#registry.rates.submitted(accompanied.spec.type, 1)
+    return answer
   }
 
   onDue(handler: DueHandler): void {
@@ -309,7 +324,11 @@ export class RedisStore implements State {
     this.#outbox.close()
     for (const maintainer of this.#maintainers) maintainer.close()
     // The loss of a statistic is no reason to fail.
-    await this.#registry.writeRates().catch(() => undefined)
+    const { rates } = this.#registry
+    const written = this.#registry
+      .writeRates()
+      .then(() => (rates.history.isEmpty ? undefined : this.#registry.writeHistory()))
+    await written.catch(() => undefined)
     await this.#database.link.close()
   }
 

@@ -2,6 +2,7 @@ import type { CallRate } from '../../task/api-key.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import { refuseUnstorable, storableTurn } from '../admission.ts'
 import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
+import type { HistoryQuery, HistorySlot } from '../history.ts'
 import { closedError } from '../refusals.ts'
 import type {
   CallsCounted,
@@ -244,7 +245,7 @@ export class SqliteStore implements Store {
 
   async close(): Promise<void> {
     if (this.#closed) return
-    void this.#writeRates().catch(() => undefined)
+    void this.#writeRates(true).catch(() => undefined)
     this.#closed = true
     this.#waiters.close()
     this.#outbox.close()
@@ -310,8 +311,20 @@ export class SqliteStore implements Store {
     return this.#write((next) => this.#transitions.followOn(next), NOT_WAITED_FOR)
   }
 
-  async #writeRates(): Promise<void> {
-    if (!this.#rates.isEmpty) await this.#write((tx) => this.#rates.write(tx.now), NOT_WAITED_FOR)
+  async history(query: HistoryQuery): Promise<HistorySlot[]> {
+    await this.#writeRates(true)
+    return this.#read((now) => this.#rates.readHistory(now, query))
+  }
+
+  /** @param withHistory also those figures of the history that are not due yet */
+  async #writeRates(withHistory = false): Promise<void> {
+    const rates = this.#rates
+    if (rates.isEmpty && (!withHistory || rates.history.isEmpty)) return
+    const write = (tx: Tx) => {
+      rates.write(tx.now)
+      if (withHistory && !rates.history.isEmpty) rates.writeHistory(tx.now)
+    }
+    await this.#write(write, NOT_WAITED_FOR)
   }
 
   #wait(turn: Turn): Promise<TurnAnswer> {

@@ -18,6 +18,8 @@ const STEPS = {
   configure: ['types', null],
   types: ['types', 'no-writes'],
   rates: ['types', 'allow-oom'],
+  history: ['types', 'allow-oom'],
+  history_of: ['inspect', 'no-writes'],
   get: ['scan', 'no-writes'],
   attempts: ['scan', 'no-writes'],
   logs: ['scan', 'no-writes'],
@@ -80,6 +82,7 @@ const PARTS: Partial<Record<StepName, readonly string[]>> = {
   turn: ['turn-leases', 'turn-start', 'turn-order', 'turn-groups', 'turn-claims'],
 }
 const HARMLESS: ReadonlySet<StepName> = new Set([
+  'history_of',
   'get',
   'attempts',
   'logs',

@@ -1,4 +1,4 @@
-import type { Slot } from '../../rates.ts'
+import type { RecentSlot } from '../../rates.ts'
 import type { WorkerInfo } from '../../store.ts'
 
 /** Workers and statistics from the answers of who.lua and inspect.lua. */
@@ -65,8 +65,8 @@ export function readWorkers(
 }
 
 /** The fields of one slot, by type; see rates.lua. */
-export function slotsOf(fields: readonly string[]): Map<string, Slot> {
-  const slots = new Map<string, Slot>()
+export function slotsOf(fields: readonly string[]): Map<string, RecentSlot> {
+  const slots = new Map<string, RecentSlot>()
   for (const [field, n] of pairs(fields)) {
     const [type = '', what = ''] = field.split(' ')
     const slot = slots.get(type) ?? { finished: 0, wait: [], run: [] }

@@ -159,6 +159,7 @@ local function end_before_start(step, lane, head, status, reason, extras, payloa
   limits.count(step, '#', extras, -1)
   keep_key(step, labels_in(extras), retention.kept_ms(step, lane.type, status))
   count(step, lane.type, status, 1)
+  call('HINCRBY', step.prefix .. KEY.history_ends, lane.type .. ' ' .. status, 1)
   add_task_event(step, status, lane, head, 'null', 'null', error, reason)
 end
 

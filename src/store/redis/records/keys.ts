@@ -4,6 +4,7 @@ import { LOG_LIMITS } from '../../../task/log-line.ts'
 import { WAITED_TOO_LONG } from '../../../task/outcome.ts'
 import { FINAL_STATUSES, RETRYABLE_STATUSES, type Status, WAITING_STATUSES } from '../../../task/status.ts'
 import { TASK_LIMITS } from '../../../task/task.ts'
+import { COUNTS, HISTORY_TYPES_MAX } from '../../history.ts'
 import { FOLLOWED_MAX } from '../../options.ts'
 import { LIMITS_MAX, TYPES_NAMED_MAX } from '../../type-info.ts'
 
@@ -201,6 +202,9 @@ export const KEYS = {
   made: 'made',
   /** Statistics of the tasks that finished in each slot of ten seconds. */
   rates: 'rates:',
+  /** Figures of types by ring and slot; and the tasks that ended without a worker, by `<type> <status>`. */
+  history: 'history:',
+  history_ends: 'history_ends',
 } as const
 
 /** The location of a store: the prefix of its keys and the number of its database, which channels do not include. */
@@ -267,6 +271,8 @@ export function luaConstants(database: Names & { kind: string }): Map<string, st
     ['ATTEMPTS_MAX', String(ATTEMPTS_MAX)],
     ['ATTEMPTS_BYTES_MAX', String(ATTEMPTS_BYTES_MAX)],
     ['LOG_BYTES_MAX', String(LOG_LIMITS.bytesMax)],
+    ['HISTORY_TYPES_MAX', String(HISTORY_TYPES_MAX)],
+    ['HISTORY_COUNTS', text(COUNTS)],
     ['TYPES_NAMED_MAX', String(TYPES_NAMED_MAX)],
     ['LIMITS_MAX', String(LIMITS_MAX)],
     ['FOLLOWED_MAX', String(FOLLOWED_MAX)],

@@ -100,7 +100,7 @@ export class HeldLeases {
     this.#started.delete(lease)
     const final = isFinal(settlement.status)
     if (final || settlement.attempts > attempts) {
-      this.#registry.rates.ended(typeOfLane(lane), this.#database.now() - startedAt, final)
+      this.#registry.rates.ended(typeOfLane(lane), settlement.status, this.#database.now() - startedAt)
     }
   }
 

@@ -127,7 +127,7 @@ export class Turns {
       const { lane, attempts } = due[index]!
       const { status, attempts: after } = settlements[index]!
       if (verdict !== VERDICT.done) return
-      if (isFinal(status) || after > attempts) this.#registry.rates.ended(typeOfLane(lane), null, isFinal(status))
+      if (isFinal(status) || after > attempts) this.#registry.rates.ended(typeOfLane(lane), status, null, true)
     })
     return verdicts.filter((verdict) => verdict === VERDICT.done).length
   }

@@ -1,3 +1,13 @@
+import {
+  ALL_TYPES,
+  addFigures,
+  figuresOf,
+  figuresText,
+  type HistoryQuery,
+  type HistorySlot,
+  noFigures,
+  RINGS,
+} from '../../history.ts'
 import { GatheredRates, SLOT_MS } from '../../rates.ts'
 import { tooManyLimits } from '../../refusals.ts'
 import type { HandlerSettings, LimitSettings, TypeChange } from '../../store.ts'
@@ -140,7 +150,7 @@ export class Registry {
   /** Adds the gathered statistics to those of all processes. */
   async writeRates(): Promise<void> {
     const byPartition = new Map<number, string[]>()
-    for (const [type, { finished, wait, run }] of this.rates.take()) {
+    for (const [type, { finished, wait, run }] of this.rates.take(this.#database.now())) {
       const partition = this.#database.partitionOf(type)
       const fields = byPartition.get(partition) ?? []
       byPartition.set(partition, fields)
@@ -158,6 +168,48 @@ export class Registry {
     for (const [partition, fields] of byPartition) {
       await this.#database.run('rates', partition, [slot, fields.length / 2, ...fields])
     }
+    if (this.rates.history.isDue(this.#database.now())) await this.writeHistory()
+  }
+
+  /**
+   * Adds the figures of the last seconds to the rings.
+   *
+   * @param everywhere also in partitions of which this process has none, which may have ends without a worker
+   */
+  async writeHistory(everywhere = false): Promise<void> {
+    const { at, types } = this.rates.history.take(this.#database.now())
+    const rings = Object.entries(RINGS).flatMap(([ring, { slotMs, slots }]) => [
+      ring,
+      Math.floor(at / slotMs),
+      Math.ceil((slotMs * (slots + 1)) / 1_000),
+    ])
+    const byPartition = Map.groupBy(types, ([type]) => this.#database.partitionOf(type))
+    for (const partition of everywhere ? this.#database.perPartition((each) => each) : byPartition.keys()) {
+      const some = byPartition.get(partition) ?? []
+      const all = noFigures()
+      for (const [, figures] of some) addFigures(all, figures)
+      const texts = [[ALL_TYPES, all] as const, ...some].flatMap(([type, figures]) => [type, figuresText(figures)])
+      await this.#database.run('history', partition, [rings.length / 3, ...rings, texts.length / 2, ...texts])
+    }
+  }
+
+  /** Slots of a ring, oldest first; of all types they are the sums over the partitions. */
+  async readHistory({ ring, type }: HistoryQuery): Promise<HistorySlot[]> {
+    const { slotMs, slots } = RINGS[ring]
+    const last = Math.floor(this.#database.now() / slotMs)
+    const partitions = type === ALL_TYPES ? this.#database.perPartition((at) => at) : [this.#database.partitionOf(type)]
+    const sums = new Map<number, HistorySlot>()
+    const args = [ring, last - slots + 1, last, type]
+    for (const partition of partitions) {
+      const answer = await this.#database.run<(string | number)[]>('history_of', partition, args)
+      for (let at = 0; at < answer.length; at += 2) {
+        const slot = Number(answer[at])
+        const sum = sums.get(slot) ?? { slot, ...noFigures() }
+        addFigures(sum, figuresOf(String(answer[at + 1])))
+        sums.set(slot, sum)
+      }
+    }
+    return [...sums.values()].sort((a, b) => a.slot - b.slot)
   }
 }
 

@@ -33,7 +33,7 @@ export class Chores {
       transitions.followOn(tx),
       groups.drop(max),
     ]
-    if (!rates.isEmpty) rates.write(tx.now)
+    if (!rates.isEmpty || rates.history.isDue(tx.now)) rates.write(tx.now)
     const moreEvents = outbox.drop(tx.now, options)
     const moreSpace = space.giveBack()
     limits.drop(tx.now)
@@ -49,7 +49,7 @@ export class Chores {
     const { database, rates, removal, space, options } = this.#parts
     const now = options.clock()
     const nextAt = this.nextAt()
-    if (!rates.isEmpty || (nextAt !== null && nextAt <= now)) return false
+    if (!rates.isEmpty || rates.history.isDue(now) || (nextAt !== null && nextAt <= now)) return false
     return !removal.isDue(database, now) && !space.isTooMuch()
   }
 

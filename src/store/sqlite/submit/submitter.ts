@@ -9,6 +9,7 @@ import type { Parts } from '../parts.ts'
 import { eventBody, taskOf } from '../records/rows.ts'
 import type { GroupScheduler } from '../turn/group-scheduler.ts'
 import type { Transitions } from '../turn/transitions.ts'
+import type { Rates } from '../types/rates.ts'
 import type { Registry } from '../types/types.ts'
 
 /** Accepts submissions, all or none: every possible refusal is checked before the first task is written. */
@@ -17,6 +18,7 @@ export class Submitter {
   readonly #groups: GroupScheduler
   readonly #limits: Limits
   readonly #flows: Flows
+  readonly #rates: Rates
   readonly #transitions: Transitions
   readonly #options: StoreOptions
 
@@ -25,6 +27,7 @@ export class Submitter {
     this.#groups = parts.groups
     this.#limits = parts.limits
     this.#flows = parts.flows
+    this.#rates = parts.rates
     this.#options = parts.options
     this.#transitions = transitions
   }
@@ -134,6 +137,7 @@ export class Submitter {
     tx.count(type, status, 1)
     tx.addEvent(eventBody({ taskId: id, type, status: 'pending', attempts: 0 }))
     tx.touchedTypes.add(type)
+    this.#rates.submitted(type, 1)
     return task
   }
 }

@@ -352,7 +352,7 @@ export class Transitions {
     tx.count(type, state.status, -1)
     tx.count(type, stored, 1)
     const runMs = state.status === 'processing' ? now - startedAt! : null
-    if (final || attempts > state.attempts) this.#rates.ended(type, runMs, final)
+    if (final || attempts > state.attempts) this.#rates.ended(type, status, runMs)
     tx.addEvent(eventBody({ taskId: id, type, status, attempts, progress, result, error, timeoutReason, workerId }))
     if (final) {
       this.#ended.push({ id, type, status, result, error })

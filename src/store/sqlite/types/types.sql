@@ -63,3 +63,18 @@ SELECT type, slot, finished, wait, run FROM rates WHERE slot > ? AND type = ?;
 
 -- name: dropRates
 DELETE FROM rates WHERE slot <= ?;
+
+-- name: historySlot
+SELECT body FROM history WHERE ring = ? AND type = ? AND slot = ?;
+
+-- name: putHistorySlot
+INSERT OR REPLACE INTO history (ring, type, slot, body) VALUES (?, ?, ?, ?);
+
+-- name: historyOf
+SELECT slot, body FROM history WHERE ring = ? AND type = ? AND slot > ? ORDER BY slot;
+
+-- name: typesInHistory
+SELECT count(*) AS n FROM history WHERE ring = ? AND slot = ?;
+
+-- name: dropHistory
+DELETE FROM history WHERE ring = ? AND slot <= ?;
