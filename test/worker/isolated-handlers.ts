@@ -10,6 +10,13 @@ async function lengths(_task: unknown, { predecessors, predecessor }: HandlerCon
   return { omitted, stranger, lengths: whole.map(({ result }) => String(result).length) }
 }
 
+/** The port is open as long as the thread lives. */
+async function listen(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return (server.address() as AddressInfo).port
+}
+
 /** Loaded by threads of their own, see worker.test.ts. */
 export default defineHandlers({
   report: {
@@ -30,10 +37,16 @@ export default defineHandlers({
   ignore: {
     isolate: true,
     run: async (_task, { progress }) => {
-      const server = createServer().listen(0, '127.0.0.1')
-      await once(server, 'listening')
-      progress({ port: (server.address() as AddressInfo).port })
+      progress({ port: await listen() })
       return new Promise<never>(() => undefined)
+    },
+  },
+  leave_later: {
+    isolate: true,
+    run: async () => {
+      const port = await listen()
+      setTimeout(() => process.exit(0), 10)
+      return { port }
     },
   },
   heed: {

@@ -260,6 +260,14 @@ it.each([
   expect(made).toThrow(message)
 })
 
+const isOpen = (port: number) =>
+  new Promise<boolean>((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false))
+    socket.unref().on('connect', () => socket.destroy())
+  })
+const untilClosed = (port: number) =>
+  vi.waitFor(async () => expect(await isOpen(port)).toBe(false), { timeout: 30_000, interval: 50 })
+
 describe('isolate', () => {
   const start = async () => {
     const file = join(import.meta.dirname, 'isolated-handlers.ts')
@@ -308,14 +316,17 @@ describe('isolate', () => {
     const id = await submit('ignore')
     const { progress } = await until(id, (task) => task.progress !== null)
     const { port } = progress as { port: number }
-    const isOpen = () =>
-      new Promise<boolean>((resolve) => {
-        const socket = connect(port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false))
-        socket.unref().on('connect', () => socket.destroy())
-      })
-    expect(await isOpen()).toBe(true)
+    expect(await isOpen(port)).toBe(true)
     await queue.cancel({ ids: [id] })
-    await vi.waitFor(async () => expect(await isOpen()).toBe(false), { timeout: 30_000, interval: 50 })
+    await untilClosed(port)
+  })
+
+  it('uses no thread again that has ended while it was idle', async () => {
+    await start()
+    const { result } = await ended(await submit('leave_later'))
+    await untilClosed((result as { port: number }).port)
+    const next = await submit('report', { payload: { n: 1 }, maxRetry: 3 })
+    expect(await ended(next)).toMatchObject({ status: 'success' })
   })
 
   it('passes on the signal', async () => {
