@@ -8,7 +8,15 @@ import { familyOf, type Uses } from '../../src/task/uses.ts'
 /** The record of a process of a load: a line for each answer it received and each action. */
 export type Line =
   /** A submission was acknowledged; `key` is its idempotency key, `after` what it waits for. */
-  | { what: 'accepted'; id: string; at: number; key?: string; after?: readonly string[]; onFailure?: OnFailure }
+  | {
+      what: 'accepted'
+      id: string
+      at: number
+      key?: string
+      after?: readonly string[]
+      onFailure?: OnFailure
+      uses?: Uses
+    }
   /** A submission failed. */
   | { what: 'refused'; code: string; afterMs: number; at: number }
   /** A handler began. */

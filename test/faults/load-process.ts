@@ -19,6 +19,7 @@ export interface LoadInput {
   url: string
   log: string
   limits: Record<string, number | null>
+  named: Record<string, { max: number }>
   leaseMs: number
   /** Tasks that a submitter sends in a second. */
   rate: number
@@ -79,13 +80,21 @@ async function submit(): Promise<void> {
       const type = types[(round + (round % 3 === 0 ? index : 0)) % types.length]!
       const delayMs = index === 0 ? 30 : 0
       const flow = isFlow ? flowOf(index) : {}
-      return completeSpec({ type, payload: { round, index }, priority: index % 3, delayMs, queueTimeoutMs: 0, ...flow })
+      const uses = index % 2 === 0 && Object.keys(input.named).length > 0 ? usesOf(round + index) : undefined
+      const spec = { type, payload: { round, index }, priority: index % 3, delayMs, queueTimeoutMs: 0, ...flow }
+      return completeSpec({ ...spec, ...(uses && { uses }) })
     })
     const started = performance.now()
     try {
       for (const { task } of await queue.submit(specs)) {
-        const { id, after, onFailure } = task
-        write({ what: 'accepted', id, at: Date.now(), ...(after?.length ? { after, onFailure } : {}) })
+        const { id, after, onFailure, uses } = task
+        write({
+          what: 'accepted',
+          id,
+          at: Date.now(),
+          ...(after?.length ? { after, onFailure } : {}),
+          ...(uses && { uses }),
+        })
       }
     } catch (error) {
       const { code = String(error) } = error as { code?: string }
@@ -93,6 +102,10 @@ async function submit(): Promise<void> {
     }
     await sleep(Math.max((BATCH / input.rate) * 1_000 - (performance.now() - started), 0))
   }
+}
+
+function usesOf(number: number): Record<string, number> {
+  return { slots: 1 + (number % 3), [`tenant/${number % 4}`]: 1 }
 }
 
 /** Two that come first and may fail for good, some that wait for one of them, and one that waits for these. */
@@ -105,14 +118,18 @@ function flowOf(index: number): Partial<TaskSpec> {
 async function work(): Promise<void> {
   const tokens = new LeaseTokens()
   const run = async (task: Task) => {
-    const lease = tokens.take(task)
+    // A date, and in earlier versions a number.
+    const lease = tokens.take({ ...task, startedAt: Number(task.startedAt) })
     write({ what: 'started', lease, at: Date.now() })
     await sleep(RUN_MS[0] + Math.random() * (RUN_MS[1] - RUN_MS[0]))
     if (Math.random() < FAIL_SHARE) throw new Error('as it happens')
     return { lease }
   }
   const retry = { base: 0.02, cap: 0.1 }
-  const handlers = Object.entries(input.limits).map(([type, concurrency]) => [type, { concurrency, retry, run }])
+  const handlers = Object.entries(input.limits).map(([type, concurrency]) => [
+    type,
+    { concurrency, retry, run, ...(Object.keys(input.named).length > 0 && { limits: input.named }) },
+  ])
   const sweeper = new Sweeper(queue, logger)
   const watchedQueue = recordedQueue(queue, write, tokens)
   const worker = new Worker({

@@ -7,6 +7,7 @@ import { expect, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
+import type { Uses } from '../../src/task/uses.ts'
 import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
 import { check, type History, type Line, type Violation } from './history.ts'
 import type { LoadInput } from './load-process.ts'
@@ -19,12 +20,16 @@ export const LEASE_MS = 1_500
 /** How long a call waits while Redis is away. */
 export const WAIT_MS = 1_000
 export const LIMITS = { mail: 5, image: 3, 'search.index': null }
+/** Limits that tasks of all types share, also by key. */
+export const NAMED = { slots: { max: 6 }, 'tenant/*': { max: 3 } }
 /** A run that makes no progress for so long hangs. */
 const STUCK_MS = 30_000
 const SOURCE = join(import.meta.dirname, '../../src')
 
 export interface LoadOptions {
   limits?: Record<string, number | null>
+  /** Named limits that half of the tasks use. */
+  named?: Record<string, { max: number }>
   workers?: number
   submitters?: number
   rate?: number
@@ -62,14 +67,26 @@ export class Load {
 
   private constructor(url: string, options: LoadOptions) {
     this.#url = url
-    this.#options = { limits: LIMITS, workers: 2, submitters: 1, rate: 400, source: () => SOURCE, env: {}, ...options }
+    // Other versions have no named limits.
+    const named = options.source ? {} : NAMED
+    const usual = { limits: LIMITS, named, workers: 2, submitters: 1, rate: 400, source: () => SOURCE, env: {} }
+    this.#options = { ...usual, ...options }
   }
 
   async add(role: Member['role']): Promise<Member> {
     const index = this.members.length
     const log = join(this.#folder, `${role}-${index}.log`)
-    const { limits, rate, source, env } = this.#options
-    const input: LoadInput = { role, source: source(index), url: this.#url, log, limits, leaseMs: LEASE_MS, rate }
+    const { limits, named, rate, source, env } = this.#options
+    const input: LoadInput = {
+      role,
+      source: source(index),
+      url: this.#url,
+      log,
+      limits,
+      named,
+      leaseMs: LEASE_MS,
+      rate,
+    }
     const args = [join(import.meta.dirname, 'load-process.ts'), JSON.stringify(input)]
     const child = endAtExit(
       spawn(process.execPath, args, {
@@ -148,7 +165,9 @@ export class Load {
         events: await allEvents(queue),
         lines: this.lines(),
         limits: Object.fromEntries(limits) as Record<string, number>,
+        ...namedOf(this.#options.named, this.lines()),
       }
+      await expectNoneHeld(queue, history.usesOf)
       return { ...history, counts: countsOf(history) }
     } finally {
       await queue.close()
@@ -176,6 +195,20 @@ export class Load {
   }
 }
 
+function namedOf(named: Required<LoadOptions>['named'], lines: readonly Line[]) {
+  const namedLimits = Object.fromEntries(Object.entries(named).map(([name, { max }]) => [name, { max, rate: null }]))
+  const usesOf = new Map<string, Uses>()
+  for (const line of lines) if (line.what === 'accepted' && line.uses) usesOf.set(line.id, line.uses)
+  return { namedLimits, usesOf }
+}
+
+/** When nothing runs any more, no unit of a named limit is in use. */
+async function expectNoneHeld(queue: Queue, usesOf: ReadonlyMap<string, Uses>): Promise<void> {
+  const names = [...new Set([...usesOf.values()].flatMap((uses) => Object.keys(uses)))]
+  const limits = names.length === 0 ? [] : await queue.limits({ names })
+  expect(limits.map(({ name, inUse }) => `${name} ${inUse}`)).toEqual(names.map((name) => `${name} 0`))
+}
+
 /** The checker's verdict, with the figures of the run for the log. */
 export function expectKept(
   scenario: string,
@@ -186,6 +219,8 @@ export function expectKept(
   console.info(`${scenario}: ${JSON.stringify({ faults, ...history.counts, violations: violations.length })}`)
   expect(summaryOf(violations)).toEqual([])
   expect(history.counts.finished).toBeGreaterThan(100)
+  // Handlers that all fail would not show that results are kept.
+  expect(history.counts.succeeded! / history.counts.finished!).toBeGreaterThan(0.5)
 }
 
 /** Calls it at least once, and in the long form again and again. */
@@ -217,6 +252,7 @@ function countsOf({ events, lines }: History): Record<string, number> {
     accepted: of(({ what }) => what === 'accepted'),
     refused: of(({ what }) => what === 'refused'),
     finished: new Set(finals.map(({ taskId }) => taskId)).size,
+    succeeded: finals.filter(({ status }) => status === 'success').length,
     leases: events.filter(({ status, kind }) => kind === 'status' && status === 'processing').length,
     lostLeases: of((line) => line.what === 'settled' && !line.accepted && line.status === null),
   }

@@ -19,7 +19,7 @@ const PARTITIONS = 64
 
 const begin = async (replicas: boolean) => {
   cluster = await startCluster({ replicas })
-  load = await Load.start(`${cluster.url}?wait_ms=${WAIT_MS}`, { limits: LIMITS })
+  load = await Load.start(`${cluster.url}?wait_ms=${WAIT_MS}`, { limits: LIMITS, named: {} })
 }
 const cli = (node: RunningRedis, ...args: string[]) => redisCli(node.port, ...args)
 const idOf = (node: RunningRedis) => cli(node, 'CLUSTER', 'MYID')
