@@ -58,6 +58,23 @@ export interface LogLine {
   fields: { [name: string]: Json } | null
 }
 
+/** Figures over time; see GET /stats/history. */
+export interface History {
+  range: string
+  /** Seconds. */
+  slot: number
+  slots: {
+    at: string
+    submitted: number
+    started: number
+    success: number
+    failed: number
+    canceled: number
+    timeout: number
+    errors: number
+  }[]
+}
+
 export interface Attempts {
   /** Oldest first. */
   attempts: Attempt[]

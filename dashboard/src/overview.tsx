@@ -1,5 +1,6 @@
 import { useState } from 'preact/hooks'
 import { get, type Health, STATUSES, type TypeInfo } from './api.ts'
+import { HistoryCharts, RangeSwitch, useRange } from './history.tsx'
 import { type Point, useEachSecond, useLive } from './live.ts'
 import { ChartPanel, Meter, Panel, SPARKLINE_POINTS, Sparkline, Times } from './parts.tsx'
 import { duration, number, say, time, type Word } from './words.ts'
@@ -7,6 +8,7 @@ import { duration, number, say, time, type Word } from './words.ts'
 /** How the whole is: totals, charts, each type, the engine and the broker. */
 export function OverviewView({ theme }: { theme: string }) {
   const { stats, types, history } = useLive()
+  const [range, select] = useRange()
   const at = history.map((point) => point.at)
   const values = (of: (point: Point) => number) => history.map(of)
   return (
@@ -31,23 +33,27 @@ export function OverviewView({ theme }: { theme: string }) {
           </li>
         ))}
       </ul>
-      <div class="columns">
-        <ChartPanel
-          at={at}
-          theme={theme}
-          title={say('throughput')}
-          lines={[{ label: say('perSecond'), color: 'success', values: values(({ finished }) => finished) }]}
-        />
-        <ChartPanel
-          at={at}
-          theme={theme}
-          title={say('backlog')}
-          lines={[
-            { label: say('waiting'), color: 'pending', values: values(({ waiting }) => waiting) },
-            { label: say('running'), color: 'processing', values: values(({ running }) => running) },
-          ]}
-        />
-      </div>
+      <RangeSwitch range={range} select={select} />
+      {range !== 'live' && <HistoryCharts range={range} theme={theme} />}
+      {range === 'live' && (
+        <div class="columns">
+          <ChartPanel
+            at={at}
+            theme={theme}
+            title={say('throughput')}
+            lines={[{ label: say('perSecond'), color: 'success', values: values(({ finished }) => finished) }]}
+          />
+          <ChartPanel
+            at={at}
+            theme={theme}
+            title={say('backlog')}
+            lines={[
+              { label: say('waiting'), color: 'pending', values: values(({ waiting }) => waiting) },
+              { label: say('running'), color: 'processing', values: values(({ running }) => running) },
+            ]}
+          />
+        </div>
+      )}
       <Panel title={say('types')}>
         {stats && types.length === 0 && <p class="dim">{say('noTypes')}</p>}
         {types.length > 0 && <Types types={types} history={history} />}

@@ -61,7 +61,7 @@ export function Sparkline({ values, label }: { values: readonly number[]; label:
 
 export interface Line {
   label: string
-  color: 'pending' | 'processing' | 'success'
+  color: 'pending' | 'processing' | 'success' | 'failed'
   values: number[]
 }
 
@@ -117,7 +117,7 @@ function Chart({ at, lines, label, theme }: { at: number[]; lines: Line[]; label
           y: { range: (_plot, _min, max) => [0, Math.max(max * 1.1, 1)] },
         },
         axes: [
-          { ...axis, space: 90, size: 26, values: (_plot, ticks) => ticks.map(clock) },
+          { ...axis, space: 90, size: 26, values: (plot, ticks) => ticks.map((tick) => clock(tick, plot.scales.x!)) },
           { ...axis, space: 40, size: 48, values: (_plot, ticks) => ticks.map((tick) => number(tick, 1)) },
         ],
         series: [
@@ -146,8 +146,11 @@ function Chart({ at, lines, label, theme }: { at: number[]; lines: Line[]; label
   return <div class="chart" ref={box} role="img" aria-label={label} />
 }
 
-function clock(seconds: number): string {
-  return new Date(seconds * 1_000).toTimeString().slice(0, 8)
+/** A time of a day, with its date where the axis is longer than a day. */
+function clock(seconds: number, { min = 0, max = 0 }: uPlot.Scale): string {
+  const date = new Date(seconds * 1_000)
+  if (max! - min! > 86_400 * 1.5) return date.toLocaleDateString(undefined, { month: 'short', day: 'numeric' })
+  return date.toTimeString().slice(0, max! - min! > 3_600 * 2 ? 5 : 8)
 }
 
 export function JsonBlock({ value, label }: { value: Json; label: string }) {

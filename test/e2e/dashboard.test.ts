@@ -157,6 +157,25 @@ it('retries a failed task, and shows its error only as text', async () => {
   expect(browser.complaints).toEqual([])
 })
 
+it('draws the charts of a range from what the server keeps, and remembers the range', async () => {
+  await server.until(await server.submit('quick'), { status: 'success' })
+  const chart = (title: string) => page.getByRole('region', { name: title })
+  await chart('Finished per second').waitFor()
+  for (const range of ['1 h', '24 h', '7 days', '30 days']) {
+    await page.getByRole('button', { name: range, exact: true }).click()
+    await chart('Success and errors per minute').locator('canvas').waitFor()
+    await chart('Submitted and started per minute').locator('canvas').waitFor()
+    expect(await chart('Finished per second').count()).toBe(0)
+  }
+  await page.reload()
+  await chart('Success and errors per minute').locator('canvas').waitFor()
+  expect(await page.getByRole('button', { name: '30 days' }).getAttribute('aria-pressed')).toBe('true')
+  if (screenshots) await page.screenshot({ path: join(screenshots, 'history.png'), fullPage: true })
+  await page.getByRole('button', { name: 'live', exact: true }).click()
+  await chart('Finished per second').waitFor()
+  expect(browser.complaints).toEqual([])
+})
+
 it('shows the log of each attempt as it is written, with its error', async () => {
   await server.call('POST', '/types/talkative', { declared: true })
   const id = await server.submit('talkative', {}, { max_retry: 3 })

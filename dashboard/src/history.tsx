@@ -1,0 +1,97 @@
+import { useEffect, useState } from 'preact/hooks'
+import { get, type History } from './api.ts'
+import { useLive } from './live.ts'
+import { ChartPanel, ErrorLine } from './parts.tsx'
+import { say, type Word } from './words.ts'
+
+/** The ranges of the kept history; `live` is what this page has received since it was opened. */
+export const RANGES = ['live', '1h', '24h', '7d', '30d'] as const
+export type Range = (typeof RANGES)[number]
+
+const STORED_AS = 'xqueue-range'
+const AGAIN_MS = 10_000
+
+/** The selected range, which the browser remembers. */
+export function useRange(): [Range, (range: Range) => void] {
+  const stored = localStorage.getItem(STORED_AS) as Range
+  const [range, setRange] = useState<Range>(RANGES.includes(stored) ? stored : 'live')
+  const select = (selected: Range) => {
+    localStorage.setItem(STORED_AS, selected)
+    setRange(selected)
+  }
+  return [range, select]
+}
+
+export function RangeSwitch({ range, select }: { range: Range; select: (range: Range) => void }) {
+  return (
+    <div class="ranges" role="group" aria-label={say('range')}>
+      {RANGES.map((each) => (
+        <button
+          type="button"
+          class={each === range ? '' : 'plain'}
+          key={each}
+          aria-pressed={each === range}
+          onClick={() => select(each)}
+        >
+          {each === 'live' ? say('range_live') : say(`range_${each}` as Word)}
+        </button>
+      ))}
+    </div>
+  )
+}
+
+/** Charts of what the server keeps, so that a reload or a restart loses nothing. */
+export function HistoryCharts({ range, theme }: { range: Exclude<Range, 'live'>; theme: string }) {
+  const { generation } = useLive()
+  const [history, setHistory] = useState<History | null>(null)
+  const [error, setError] = useState('')
+  useEffect(() => {
+    let isGone = false
+    const read = () =>
+      get<History>(`/stats/history?range=${range}`).then(
+        (read) => {
+          if (isGone) return
+          setError('')
+          setHistory(read)
+        },
+        (refused: Error) => !isGone && setError(refused.message),
+      )
+    void read()
+    const timer = setInterval(read, AGAIN_MS)
+    return () => {
+      isGone = true
+      clearInterval(timer)
+    }
+  }, [range, generation])
+  if (!history || history.range !== range) return <ErrorLine error={error} />
+  // The last slot is not over: its rate would be too low.
+  const slots = history.slots.slice(0, -1)
+  const at = slots.map((slot) => Date.parse(slot.at) / 1_000)
+  const perMinute = (of: (slot: History['slots'][number]) => number) =>
+    slots.map((slot) => (of(slot) * 60) / history.slot)
+  return (
+    <>
+      <ErrorLine error={error} />
+      <div class="columns">
+        <ChartPanel
+          at={at}
+          theme={theme}
+          title={say('endedPerMinute')}
+          lines={[
+            { label: say('success'), color: 'success', values: perMinute(({ success }) => success) },
+            { label: say('errors'), color: 'failed', values: perMinute(({ errors }) => errors) },
+          ]}
+        />
+        <ChartPanel
+          at={at}
+          theme={theme}
+          title={say('begunPerMinute')}
+          lines={[
+            { label: say('accepted'), color: 'pending', values: perMinute(({ submitted }) => submitted) },
+            { label: say('started'), color: 'processing', values: perMinute(({ started }) => started) },
+          ]}
+        />
+      </div>
+    </>
+  )
+}
