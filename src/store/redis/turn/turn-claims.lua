@@ -181,6 +181,10 @@ local function check_groups(step, rule, lane)
   local prefix = step.prefix
   if has_streams_of_groups(step, lane) then adopt_groups(step, lane) end
   rule.rotates[lane] = call('EXISTS', prefix .. KEY.rotation .. lane.name, prefix .. KEY.lone .. lane.name) > 0
+  -- The common limit of groups of which one may have its own.
+  if rule.rotates[lane] and not rule.group_limit and group_permits.have_own(step, lane.type) then
+    rule.group_limit = math.huge
+  end
 end
 
 -- Claims from the lanes of some types, the highest priority first; returns how many more tasks are wanted.

@@ -69,7 +69,7 @@ end
 local function is_at_limit(step, lane, one, group_limit)
   local prefix = step.prefix
   local group = one.group
-  if group == '' or not (group_limit or group_permits.have_own(step, lane.type)) then return false end
+  if not group_limit or group == '' then return false end
   local most = group_permits.limit_of(step, lane.type, group, group_limit)
   if not most or call('SCARD', group_permits.key_of(step, lane.type, group)) < most then return false end
   if limits.are_used(group) then
@@ -247,10 +247,9 @@ end
 function take_in_rotation(step, turn, lane, most, tasks, group_limit)
   join_ungrouped(step, lane)
   local got, checks, at_once = 0, 0, 0
-  local is_limited = group_limit or group_permits.have_own(step, lane.type)
   while got < most and checks < CHECKS_MAX and not limits.is_tired(step, lane) do
     local handed_out, started = 0, 0
-    if not is_limited then
+    if not group_limit then
       handed_out, started = take_lone(step, turn, lane, math.min(most - got, ROUND_MAX), tasks)
     end
     got, checks = got + started, checks + handed_out
@@ -258,7 +257,7 @@ function take_in_rotation(step, turn, lane, most, tasks, group_limit)
     local places_read = math.min(math.max(most - got, at_once), ROUND_MAX)
     local places = order.next_places(step, lane, places_read)
     if not places then break end
-    if #places == 1 and most - got > 1 and limits.are_used(places[1].group) and not is_limited then
+    if #places == 1 and most - got > 1 and limits.are_used(places[1].group) and not group_limit then
       got = got + take_run(step, turn, lane, places[1], most - got, tasks)
       places = {}
     end
@@ -271,7 +270,7 @@ function take_in_rotation(step, turn, lane, most, tasks, group_limit)
       checks = checks + 1
       -- A process of the previous version may have given a group in `lone` a second place. Its limit allows one start
       -- at a time.
-      local group = is_limited and limits.group_of(one.group)
+      local group = group_limit and limits.group_of(one.group)
       if not group or group == '' then group = one.group end
       local is_first = not checked[group]
       checked[group] = true

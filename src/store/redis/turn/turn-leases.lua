@@ -77,11 +77,13 @@ local function leave_group(step, lane, group, ref, entry, worker)
     append(step.left_groups, lane, group)
     append(step.left_groups, lane, entry)
   end
-  local permits, lane_permits = group_permits.key_of(step, lane.type, group), KEY.held .. lane.type .. '|' .. group
+  local uses_limits = limits.are_used(group)
+  local lane_permits = prefix .. KEY.held .. lane.type .. '|' .. group
+  local permits = uses_limits and group_permits.key_of(step, lane.type, group) or lane_permits
   if group_permits.are_kept(step, lane.type) then
     call('SREM', permits, ref)
     -- A process of the previous version counts it there.
-    if limits.are_used(group) then call('SREM', prefix .. lane_permits, ref) end
+    if uses_limits then call('SREM', lane_permits, ref) end
   else
     local size = #step.unkept
     step.unkept[size + 1], step.unkept[size + 2] = permits, ref
@@ -96,7 +98,7 @@ local function leave_group(step, lane, group, ref, entry, worker)
     end
     step.lanes_at_limit[lane.type] = limited_lanes
   end
-  local its_group = limits.group_of(group)
+  local its_group = uses_limits and limits.group_of(group) or group
   for _, other in ipairs(its_group ~= '' and limited_lanes or {}) do end_at_limit(step, other, its_group) end
 end
 
@@ -128,8 +130,10 @@ local function succeed(step, ref, lane, entry, attempts, tail, result)
     key, group = labels_in(extras)
     keep_key(step, key, retention.kept_ms(step, lane.type, 'success'))
     if group then leave_group(step, lane, group, ref, entry, worker) end
-    limits.count(step, '#', extras, -1)
-    limits.leave(step, ref, extras)
+    if limits.are_in(extras) then
+      limits.count(step, '#', extras, -1)
+      limits.leave(step, ref, extras)
+    end
   end
   if not group then append(step.left, lane, entry) end
   finish(step, lane, ref, 'success', pack_success(step, attempts, tail, result))
