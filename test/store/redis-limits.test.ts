@@ -157,6 +157,19 @@ describe('named limits on Redis', () => {
     ).toEqual(['group', 'limit'])
   })
 
+  it('count tasks that the previous version has ended until no task is left', async () => {
+    await queue.configureLimit('gpu', { max: 1 })
+    const [task] = await submit([{ uses: { gpu: 1 } }])
+    cli('HINCRBY', 'xq:{0}:limits:now', '#gpu', '2')
+    const remove = () => queue.configureLimit('gpu', { remove: true })
+    await queue.cancel({ ids: [task!.task.id] })
+    await expect(remove()).rejects.toMatchObject({ code: 'limit_in_use' })
+    await vi.waitFor(async () => {
+      await queue.sweep(100)
+      await remove()
+    })
+  })
+
   it('are kept with a task so that the previous version takes its lane for a group', async () => {
     await queue.configureLimit('gpu', { max: 2 })
     await queue.configureLimit('net', { max: 2 })

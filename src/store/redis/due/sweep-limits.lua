@@ -31,10 +31,13 @@ local function check_limits(step, sweep)
   local prefix = step.prefix
   add(sweep, limits.reopen_due(step, sweep.max), sweep.max)
   local fields, over = next_fields(step, KEY.limits_now), {}
+  -- A process of the previous version ends tasks without counting them: the numbers are right again when none is left.
+  local is_idle = total(step, 'open') + step.opened == 0
   for index = 1, #fields, 2 do
     local what, name = fields[index]:sub(1, 1), fields[index]:sub(2)
     if what == '+' then verify_units(step, name) end
     if what == '@' and tonumber(fields[index + 1]) <= step.now then over[#over + 1] = fields[index] end
+    if is_idle and (what == '#' or what == '~') then over[#over + 1] = fields[index] end
   end
   many('HDEL', prefix .. KEY.limits_now, over)
   if call('EXISTS', prefix .. KEY.limits_parked) == 0 then return end
