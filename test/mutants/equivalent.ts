@@ -4,6 +4,11 @@
  */
 export const EQUIVALENT: readonly [file: string, line: string, reason: string][] = [
   [
+    'src/store/sqlite/turn/transitions.ts',
+    "const stored = status === 'pending' && runAt >= now ? 'delayed' : status",
+    'a task that is due now is made ready before the next claim',
+  ],
+  [
     'src/worker/worker.ts',
     'if (this.#held.size >= 0) await tick()',
     'waits for one turn of the event loop, which only gathers outcomes',
