@@ -75,7 +75,9 @@ export class GatheredRates {
   }
 
   #slot(type: string): Slot {
-    const slot = this.#slots.get(type) ?? emptySlot()
+    const known = this.#slots.get(type)
+    if (known) return known
+    const slot = emptySlot()
     this.#slots.set(type, slot)
     return slot
   }
