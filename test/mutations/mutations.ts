@@ -212,7 +212,7 @@ const REDIS: readonly Entry[] = [
   ['a named limit: its rate holds', 'opens_at', /started_of\((\w+, \w+)\) \+ units > /, 'started_of($1) >= '],
   ['a named limit: paused, it starts nothing', 'opens_at', /if \w+\.paused then .*\n/, '\n'],
   ['a named limit: held, it starts nothing', 'opens_at', /if \w+\.held_until > .*\n/, '\n'],
-  ['a named limit: a longer hold stays', 'hold', /if until_ms > \w+\.held_until then/, 'if until_ms > 0 then'],
+  ['a named limit: a longer hold stays', 'hold', /if until_ms > \w+\.own_held_until then/, 'if until_ms > 0 then'],
   ['a named limit: of all keys, it holds each', 'read_settings', /or found\[\w+ \+ 1\] or/, 'or'],
   ['a named limit: units come back', 'write_ended', /(\w+\[name\])\.in_use - freed/, '$1.in_use'],
   ['a named limit: usage corrects the rate', 'leave', /if more ~= 0 then/, 'if false then'],

@@ -122,7 +122,7 @@ local function read_states(step, names, texts, are_own, from, to)
     local held_until = math.max(tonumber(held or 0), are_own[index] and 0 or tonumber(family_held or 0))
     states[names[index]] = {
       name = names[index], settings = texts[index] ~= '' and limits.unpack(texts[index]) or {}, held_until = held_until,
-      in_use = tonumber(in_use or 0), logged = nil, begun = {}, begun_units = 0,
+      own_held_until = tonumber(held or 0), in_use = tonumber(in_use or 0), logged = nil, begun = {}, begun_units = 0,
     }
   end
 end
@@ -319,8 +319,9 @@ end
 function limits.hold(step, name, until_ms)
   local state = load(step, { name })[name]
   if not state.settings.max_by then return false end
-  if until_ms > state.held_until then
-    state.held_until = until_ms
+  state.held_until = math.max(state.held_until, until_ms)
+  if until_ms > state.own_held_until then
+    state.own_held_until = until_ms
     call('HSET', step.prefix .. KEY.limits_now, '@' .. name, string.format('%d', until_ms))
   end
   return true
