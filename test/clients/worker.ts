@@ -17,7 +17,7 @@ const STEP_MS = 20
 const LOUD_MS = 50
 const LOUD_STEPS = 60
 const LOOK_MS = 5
-const STILL_MS = 1_000
+const STILL_MS = 500
 const logger = pino({ level: 'debug' }, pino.destination(2))
 
 class WordlessError extends Error {}

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { defineHandlers, type HandlerContext } from '../../src/index.ts'
 
 const LOOK_MS = 5
-const STILL_MS = 1_000
+const STILL_MS = 1_500
 
 /** Writes on each look whether it holds its lease, and after which look it had stood still, until its signal aborts. */
 async function watch(_task: unknown, { lease, signal }: HandlerContext): Promise<never> {

@@ -76,7 +76,7 @@ def watch(attempt: Attempt) -> object:
     while True:
         before = time.monotonic()
         time.sleep(0.005)
-        if time.monotonic() - before > 1:
+        if time.monotonic() - before > 0.5:
             print(f"woke with fence {attempt.fence}", file=sys.stderr)
         is_over = attempt.canceled
         print(f"looked: {str(attempt.is_held()).lower()}", file=sys.stderr)

@@ -127,7 +127,7 @@ func watch(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
 	for {
 		before := time.Now()
 		time.Sleep(5 * time.Millisecond)
-		if time.Since(before) > time.Second {
+		if time.Since(before) > time.Second/2 {
 			log.Printf("woke with fence %d", attempt.Fence())
 		}
 		isOver := ctx.Err() != nil
