@@ -14,11 +14,31 @@ const MEASURES = [
   ['processing, concurrency 100', 50_000],
 ] as const
 
+/** Kinds of tasks: what they are, and the variant of a contender that has them. */
+type Variants = readonly (readonly [what: string, variant: string])[]
+const GROUPS: Variants = [['each task in its own group', 'groups']]
+const LIMITS: Variants = [
+  ['1 named limit per task', 'limits-1'],
+  ['3 named limits per task', 'limits-3'],
+  ['8 named limits per task', 'limits-8'],
+  ['beside 10,000 tasks that a limit keeps waiting, each of another key', 'saturated'],
+]
+
+/** Tasks that are each in a group of their own, beside tasks without groups. */
+export function groups(redisPort: number, rounds: number, only: readonly string[] = []): Promise<Row[]> {
+  return beside(redisPort, rounds, only, GROUPS)
+}
+
+/** Tasks that use named limits, beside tasks that use none. */
+export function limits(redisPort: number, rounds: number, only: readonly string[] = []): Promise<Row[]> {
+  return beside(redisPort, rounds, only, LIMITS)
+}
+
 /**
- * Tasks that are each in a group of their own, beside tasks without groups, on each store: the rate, and the CPU time of
- * the process and of Redis for each task. On a machine that others use, the CPU time is the figure to compare.
+ * Kinds of tasks beside plain ones, on each store: the rate, and the CPU time of the process and of Redis for each task.
+ * On a machine that others use, the CPU time is the figure to compare.
  */
-export async function groups(redisPort: number, rounds: number, only: readonly string[] = []): Promise<Row[]> {
+async function beside(redisPort: number, rounds: number, only: readonly string[], variants: Variants): Promise<Row[]> {
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-bench-groups-'))
   const isAsked = (store: string) => only.length === 0 || only.includes(store)
   const kafka = isAsked('Kafka')
@@ -42,16 +62,21 @@ export async function groups(redisPort: number, rounds: number, only: readonly s
   try {
     for (const [name, contender, place] of stores.filter(([store]) => isAsked(store))) {
       for (const [measure, tasks] of MEASURES) {
-        const [grouped, plain]: [Round[], Round[]] = [[], []]
+        const plain: Round[] = []
+        const special = variants.map((): Round[] => [])
         for (let round = 0; round < rounds; round++) {
-          grouped.push(await measured(redis, contender, `${place()} groups`, measure, tasks))
+          for (const [index, [, variant]] of variants.entries()) {
+            special[index]!.push(await measured(redis, contender, `${place()} ${variant}`, measure, tasks))
+          }
           plain.push(await measured(redis, contender, place(), measure, tasks))
         }
-        const what = `${name}: ${measure}, each task in its own group`
-        const row = (label: string, unit: string, figureOf: (round: Round) => number) =>
-          ratioRow(label, unit, grouped.map(figureOf), 'no groups', plain.map(figureOf))
-        rows.push(row(what, 'tasks/s', ({ figure }) => figure))
-        rows.push(row(`${what}: CPU per task`, 'µs', ({ cpuUs }) => cpuUs))
+        for (const [index, [kind]] of variants.entries()) {
+          const what = `${name}: ${measure}, ${kind}`
+          const row = (label: string, unit: string, figureOf: (round: Round) => number) =>
+            ratioRow(label, unit, special[index]!.map(figureOf), 'plain tasks', plain.map(figureOf))
+          rows.push(row(what, 'tasks/s', ({ figure }) => figure))
+          rows.push(row(`${what}: CPU per task`, 'µs', ({ cpuUs }) => cpuUs))
+        }
       }
     }
   } finally {

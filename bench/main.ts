@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { access } from './access.ts'
 import { clients } from './clients.ts'
-import { groups } from './groups.ts'
+import { groups, limits } from './groups.ts'
 import { http, pickUp } from './http.ts'
 import { kafkaBesideOthers } from './kafka.ts'
 import { backlog, library } from './library.ts'
@@ -41,6 +41,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   redis: () => redisBesidePeers(redis.port, rounds, seconds * 2),
   kafka: () => kafkaBesideOthers(redis.port, Math.min(rounds, 3), seconds * 2),
   groups: () => groups(redis.port, rounds, values.stores?.split(',')),
+  limits: () => limits(redis.port, rounds, values.stores?.split(',')),
   tracing: () => tracing(rounds),
   'redis-variants': () => redisVariants(redis.port, rounds),
   'redis-backlog': () => redisBacklog(Math.min(rounds, 3), [10_000, 1_000_000]),

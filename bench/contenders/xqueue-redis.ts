@@ -1,11 +1,11 @@
 import { openQueue } from '../../src/queue/open.ts'
 import type { OpenContender } from './contender.ts'
-import { contend } from './xqueue.ts'
+import { contend, KINDS } from './xqueue.ts'
 
 /**
  * The Redis engine, on the same Redis as its peers: `<port>`, and after it `no-limit` for a type without one, `not-ahead`
- * for a worker that claims no more than it runs, `groups` for tasks that are each in a group of their own, or `events` while
- * somebody reads all events.
+ * for a worker that claims no more than it runs, one of the kinds of tasks in xqueue.ts, or `events` while somebody
+ * reads all events.
  */
 export const open: OpenContender = async (where) => {
   const [port, variant] = where.split(' ')
@@ -14,7 +14,7 @@ export const open: OpenContender = async (where) => {
   const contender = await contend(engine, {
     limit: variant === 'no-limit' ? null : 1_000,
     claimAhead: variant === 'not-ahead' ? 0 : undefined,
-    ownGroups: variant === 'groups',
+    ...KINDS[variant ?? ''],
   })
   if (variant !== 'events') return contender
   const stop = new AbortController()

@@ -3,6 +3,7 @@ import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { ScheduleJson } from '../task/schedule-input.ts'
 import { type ClientOptions, parseJson, show, withClientOptions, withExamples } from './output.ts'
+import { useOf } from './submit.ts'
 import { facts, table } from './terminal.ts'
 
 interface AddOptions extends ClientOptions {
@@ -14,6 +15,7 @@ interface AddOptions extends ClientOptions {
   priority?: string
   maxRetry?: string
   group?: string
+  uses?: string[]
   paused?: boolean
 }
 
@@ -43,6 +45,7 @@ export function scheduleCommand(): Command {
     .option('--priority <0-9>', '0 to 9; tasks with a higher priority run first')
     .option('--max-retry <n>', 'retries after the first attempt')
     .option('--group <group>', 'group of the task: a tenant, account or customer')
+    .option('--uses <limit=units...>', 'units of named limits that the task uses while it runs, such as gpu=1')
     .option('--paused', 'add it paused')
     .action(addSchedule)
   const list = ofServer('list', 'list the schedules with their next ticks').action(async (options: ClientOptions) => {
@@ -92,9 +95,10 @@ function stateOf({ paused, next_at }: ScheduleJson): string {
 }
 
 async function addSchedule(id: string, type: string, text: string, options: AddOptions): Promise<void> {
-  const { cron, timezone, every, catchUp, overlap, priority, maxRetry, group, paused } = options
+  const { cron, timezone, every, catchUp, overlap, priority, maxRetry, group, uses: used, paused } = options
   const payload = parseJson(text, 'the payload')
-  const body = { id, type, payload, cron, timezone, every, catch_up: catchUp, overlap, group, paused }
+  const uses = used && Object.fromEntries(used.map(useOf))
+  const body = { id, type, payload, cron, timezone, every, catch_up: catchUp, overlap, group, uses, paused }
   // JSON omits undefined fields.
   const numbers = { priority: numberOf('--priority', priority), max_retry: numberOf('--max-retry', maxRetry) }
   const added = await call<ScheduleJson>(options.server, 'POST', '/schedules', { ...body, ...numbers })

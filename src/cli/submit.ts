@@ -61,10 +61,13 @@ export function submitCommand(): Command {
   )
 }
 
-function useOf(text: string): [limit: string, units: number] {
+export function useOf(text: string): [limit: string, units: number] {
   const [, limit, units] = /^(.+)=(\d+)$/s.exec(text) ?? []
   if (limit !== undefined) return [limit, Number(units)]
-  throw new XQueueError('invalid_config', `--uses ${text} must be a limit and units, such as gpu=1`)
+  throw new XQueueError(
+    'invalid_config',
+    `--uses ${text} must be a limit and units, such as gpu=1; it ends at the next option`,
+  )
 }
 
 async function submitOne(type: string | undefined, text: string, options: SubmitOptions): Promise<void> {

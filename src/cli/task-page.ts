@@ -87,6 +87,7 @@ function factsOf(task: TaskJson): Record<string, unknown> {
     worker: task.worker_id,
     priority: task.priority,
     group: task.group,
+    uses: Object.keys(task.uses ?? {}).length === 0 ? null : task.uses,
     batch: task.batch,
     tags: tagsText(tags),
     'idempotency key': task.idempotency_key,
@@ -143,15 +144,21 @@ export function explanationText(explanation: Explanation): string {
   return `${text}\n${table(['HELD BY TASK', 'WORKER', 'SINCE'], rows)}`
 }
 
+const RAISE = ': it starts only after the limit is raised'
+
 /** The limits in the way of a task, with the tasks that hold each. */
 function limitsText(limits: readonly LimitInTheWay[]): string {
   const lines = limits.map(({ name, reason, needs, max, in_use, until, holders }) => {
     const end = until === null ? '' : ` until ${timeBoth(until)}`
+    const isNever = max !== null && needs > max
     const texts: Record<LimitInTheWay['reason'], string> = {
       paused: 'is paused.',
       held: `is held${end}.`,
-      limit_reached: `has ${in_use} of ${max} units in use; the task needs ${needs}.`,
-      rate_limited: `allows the next ${needs === 1 ? 'unit' : `${needs} units`}${end.replace(' until', ' at')}.`,
+      limit_reached: `has ${in_use} of ${max} units in use; the task needs ${needs}${isNever ? RAISE : ''}.`,
+      rate_limited:
+        until === null
+          ? `has a rate that never allows ${needs} units${RAISE}.`
+          : `allows the next ${needs === 1 ? 'unit' : `${needs} units`}${end.replace(' until', ' at')}.`,
     }
     const rows = holders.map(({ task_id, worker_id, since }) => [task_id, worker_id, timeText(since)])
     const held = rows.length === 0 ? '' : `\n${table(['HELD BY TASK', 'WORKER', 'SINCE'], rows)}`

@@ -99,6 +99,7 @@ function limitsInTheWay({ now, limits }: Facts, type: Facts['types'][number], fo
     paused: false,
     heldUntil: null,
     nextStartAt: null,
+    rate: null,
   }
   return [
     ...inTheWay(ofType, 1, now),
@@ -115,17 +116,20 @@ interface Rules {
   paused: boolean
   heldUntil: number | null
   nextStartAt: number | null
+  rate: { max: number } | null
 }
 
 function inTheWay(rules: Rules, needs: number, now: number): LimitInTheWay[] {
-  const { name, max, inUse, holders, paused, heldUntil, nextStartAt } = rules
+  const { name, max, inUse, holders, paused, heldUntil, nextStartAt, rate } = rules
   const because = (reason: LimitInTheWay['reason'], until: number | null = null, by: Holder[] = []) => [
     { name, reason, needs, max, inUse, until, holders: by },
   ]
   if (paused) return because('paused')
   if (heldUntil !== null && heldUntil > now) return because('held', heldUntil)
   if (max !== null && inUse + needs > max) return because('limit_reached', firstToExpire(holders), holders)
-  return nextStartAt === null ? [] : because('rate_limited', nextStartAt)
+  // Units above the rate are never allowed, so there is no time.
+  const isNever = rate !== null && needs > rate.max
+  return nextStartAt === null && !isNever ? [] : because('rate_limited', nextStartAt)
 }
 
 function firstToExpire(holders: readonly Holder[]): number | null {

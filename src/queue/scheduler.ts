@@ -1,6 +1,6 @@
 import { refuseUnstorableSchedule } from '../store/admission.ts'
 import type { Document, DocumentChange, DueHandler } from '../store/documents.ts'
-import { scheduleExists, tooManySchedules, unknownType } from '../store/refusals.ts'
+import { refuseUses, scheduleExists, tooManySchedules, unknownType } from '../store/refusals.ts'
 import { scheduleChange, scheduleOf, scheduleText } from '../store/schedule-document.ts'
 import type { Store } from '../store/store.ts'
 import { XQueueError } from '../task/errors.ts'
@@ -18,6 +18,7 @@ import {
   TICK_AGAIN_MS,
 } from '../task/schedule.ts'
 import type { TaskSpec } from '../task/task.ts'
+import { NO_USES, type Uses } from '../task/uses.ts'
 
 /** A schedule whose task was refused is tried again after this time. */
 const REFUSED_AGAIN_MS = 60_000
@@ -79,6 +80,7 @@ export class Scheduler {
     // An earlier attempt of this call removed it, and its answer was lost.
     if (!seen && 'drop' in change && attempt > 1) return put({ ...about, if: 'absent' })
     if (!seen) throw noSchedule(id)
+    if ('alter' in change) await this.#refuseUses(change.to.task?.uses)
     if ('alter' in change) return put(scheduleChange(changedSchedule(seen.schedule, change.to, now), seen.text))
     if ('drop' in change) return put({ ...scheduleChange(seen.schedule, seen.text), to: null })
     return async () => {
@@ -93,7 +95,21 @@ export class Scheduler {
     const { types } = await this.#store.inspect({})
     const known = types.filter(({ isKnown }) => isKnown).map(({ type }) => type)
     if (!known.includes(spec.task.type)) throw unknownType(spec.task.type, known)
+    await this.#refuseUses(spec.task.uses)
     return newSchedule(spec, now)
+  }
+
+  /** Units that a limit never allows would keep its other tasks waiting at each tick. */
+  async #refuseUses(uses: Uses = NO_USES): Promise<void> {
+    const names = Object.keys(uses)
+    if (names.length === 0) return
+    const { limits } = await this.#store.inspect({ types: [], limits: names })
+    const byName = new Map(limits.map((limit) => [limit.name, limit]))
+    refuseUses(
+      [[0, { uses }]],
+      (name) => byName.get(name) ?? null,
+      () => '',
+    )
   }
 
   /** Creates the tasks of due ticks: of each schedule the earliest first, of different schedules at the same time. */

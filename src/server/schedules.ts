@@ -71,7 +71,7 @@ function addSchedule({ queue, types, limits, basePath }: ServerContext): Route {
     scope: 'admin',
     summary: 'Add a schedule; adding an equal one changes nothing',
     answers: { 201: described(SCHEDULE, 'Added'), 200: described(SCHEDULE, 'An equal schedule exists') },
-    refusals: ['unknown_type', 'invalid_payload', 'schedule_exists', 'too_many_schedules'],
+    refusals: ['unknown_type', 'unknown_limit', 'invalid_payload', 'schedule_exists', 'too_many_schedules'],
     body: ScheduleInputSchema,
     bodyLimit: limits.taskBytesMax,
     handler: async (request, reply) => {
@@ -135,7 +135,7 @@ function changeSchedule({ queue, types, limits }: ServerContext): Route {
     scope: 'admin',
     summary: 'Change the given fields of a schedule, including `paused`',
     answers: { 200: SCHEDULE },
-    refusals: ['not_found', 'invalid_payload'],
+    refusals: ['not_found', 'unknown_limit', 'invalid_payload'],
     params: IdParams,
     body: ScheduleChangesSchema,
     bodyLimit: limits.taskBytesMax,

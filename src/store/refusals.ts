@@ -1,6 +1,7 @@
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import { SCHEDULE_LIMITS } from '../task/schedule.ts'
 import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
+import type { Uses } from '../task/uses.ts'
 import type { LimitRecord } from './limit-record.ts'
 import { LIMITS_MAX } from './type-info.ts'
 
@@ -86,22 +87,28 @@ export function queueFull(waiting: number, pendingMax: number, more: number): XQ
 
 /**
  * @param settingsOf returns the settings in force for a limit, or null
+ * @param pathOf the path of a task, by its index
  * @throws XQueueError `unknown_limit`, or `invalid_request` for units that a limit never allows
  */
 export function refuseUses(
-  specs: readonly (readonly [index: number, spec: TaskSpec])[],
+  specs: readonly (readonly [index: number, spec: Pick<TaskSpec, 'uses'>])[],
   settingsOf: (name: string) => LimitRecord | null,
+  pathOf = (index: number) => `tasks[${index}].`,
 ): void {
   const unknown: FieldError[] = []
   const tooMany: FieldError[] = []
+  const accepted = new Set<Uses>()
   for (const [index, { uses }] of specs) {
+    if (accepted.has(uses)) continue
+    const before = unknown.length + tooMany.length
     for (const name in uses) {
-      const path = `tasks[${index}].uses.${name}`
+      const path = `${pathOf(index)}uses.${name}`
       const settings = settingsOf(name)
       if (!settings) unknown.push({ path, message: `there is no limit ${JSON.stringify(name)}` })
       const most = Math.min(settings?.max ?? Infinity, settings?.rate?.max ?? Infinity)
       if (uses[name]! > most) tooMany.push({ path, message: `is ${uses[name]}, and the limit allows ${most} at most` })
     }
+    if (unknown.length + tooMany.length === before) accepted.add(uses)
   }
   if (unknown.length > 0) {
     const names = [...new Set(unknown.map(({ message }) => message))].slice(0, NAMES_MAX).join(', ')

@@ -14,7 +14,6 @@ import {
   type TaskSpec,
   TYPE_PATTERN,
 } from './task.ts'
-import { describeError } from './thrown.ts'
 import { USES_LIMITS, type Uses, usesErrors } from './uses.ts'
 
 /** A requested task, over HTTP or a topic: its schema, and the conversion to a spec. */
@@ -272,7 +271,8 @@ function usesFrom({ type }: TaskInput, { usesOf }: KnownType, payload: Json, at:
     errors.push(...wrong)
     return wrong.length > 0 ? {} : { uses: { ...(uses as Uses) } }
   } catch (error) {
-    errors.push({ path, message: `cannot be computed from the payload: ${describeError(error).slice(0, 500)}` })
+    const why = error instanceof Error ? error.message : typeof error
+    errors.push({ path, message: `cannot be computed from the payload: ${why.toWellFormed().slice(0, 200)}` })
     return {}
   }
 }

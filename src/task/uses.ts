@@ -21,6 +21,9 @@ const EACH_KEY = '/*'
 /** Separates the group and the names of limits in the name of a lane. Neither contains control characters. */
 const SEPARATOR = '\u001f'
 
+/** The ends of lanes; uses are never changed. */
+const limitsByUses = new WeakMap<Uses, string>()
+
 /** Whether a name is that of the limits of all keys. */
 export function isOfEachKey(name: string): boolean {
   return name.endsWith(EACH_KEY) && name.indexOf('/') === name.length - EACH_KEY.length
@@ -37,15 +40,27 @@ export function familyOf(name: string): string | null {
  * for a task without both.
  */
 export function laneOf(group: string | null, uses: Uses): string {
-  const names = Object.keys(uses)
-  if (names.length === 0) return group ?? ''
-  return [group ?? '', ...names.sort()].join(SEPARATOR)
+  if (uses === NO_USES) return group ?? ''
+  let limits = limitsByUses.get(uses)
+  if (limits === undefined) {
+    limits = Object.keys(uses)
+      .sort()
+      .map((name) => SEPARATOR + name)
+      .join('')
+    limitsByUses.set(uses, limits)
+  }
+  return (group ?? '') + limits
 }
 
 /** The group of a lane, '' for none. */
 export function groupOfLane(lane: string): string {
   const end = lane.indexOf(SEPARATOR)
   return end < 0 ? lane : lane.slice(0, end)
+}
+
+/** Whether the tasks of a lane use limits. */
+export function usesLimits(lane: string): boolean {
+  return lane.includes(SEPARATOR)
 }
 
 /** The names of the limits that the tasks of a lane use. */

@@ -217,7 +217,11 @@ export class Attempt {
     const { task } = this.lease
     const fields = { task_id: task.id, type: task.type, attempt: task.attempts + 1 }
     if (outcome.kind === 'timeout') logger.warn(fields, 'an attempt timed out')
-    if (outcome.kind === 'held') logger.info({ ...fields, why: outcome.error, ms: outcome.holdMs }, 'a type is held')
+    if (outcome.kind === 'held')
+      logger.info(
+        { ...fields, why: outcome.error, ms: outcome.holdMs, ...(outcome.limit ? { limit: outcome.limit } : {}) },
+        outcome.limit ? 'a limit is held' : 'a type is held',
+      )
     // A canceled attempt is not logged as failed.
     if (outcome.kind !== 'failure' || this.#abortReason !== undefined) return
     const reason = thrown === undefined ? { why: outcome.error } : { err: errorOf(thrown) }

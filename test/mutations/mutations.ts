@@ -125,8 +125,8 @@ const SQLITE: readonly Entry[] = [
   [
     'a lane takes only what its limits have left',
     'isBlocked',
-    /if \(block\) this\.#limits\.block\(.*\)/,
-    'if (!block) reserved.set(place, group)',
+    /const block = rooms\.take\(.*\)/,
+    'const block = null as unknown as { limit: string; need: number; until: null }',
   ],
   ['types together keep to a named limit', 'plan', /rooms\.take\(usesOf\(row\.uses\)\) === null/, 'true'],
   ['a paused limit starts nothing', 'room', /record\.paused \|\| /, ''],

@@ -71,4 +71,13 @@ it('needs uses from the caller where a server lacks the handler that computes th
   expect([given.status, given.body.uses]).toEqual([201, { model: 1 }])
   const scheduled = await other.post('/schedules', { id: 's', type: 'render', every: '1h' })
   expect([scheduled.status, scheduled.body.uses]).toEqual([201, { model: 1 }])
+  for (const [uses, code] of [
+    [{ model: 9 }, 'invalid_request'],
+    [{ nothing: 1 }, 'unknown_limit'],
+  ] as const) {
+    const bad = await other.post('/schedules', { id: 'bad', type: 'render', every: '1h', uses })
+    expect([bad.status, bad.body.code, bad.body.errors[0].path]).toEqual([400, code, `uses.${Object.keys(uses)}`])
+    const change = await other.call('PATCH', '/schedules/s', { uses })
+    expect([change.status, change.body.code]).toEqual([400, code])
+  }
 })

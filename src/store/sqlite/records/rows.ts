@@ -173,9 +173,21 @@ export function groupOf(stored: Value | undefined): string | null {
   return stored === '' ? null : groupOfLane(stored as string) || null
 }
 
-/** The public form of stored uses. */
+/** Many tasks have the same uses, and a claim reads them several times. */
+const usesByText = new Map<string, Uses>()
+const USES_KEPT_MAX = 1_000
+
+/** The public form of stored uses; the same object for the same text. */
 export function usesOf(stored: Value | undefined): Uses {
-  return stored === null || stored === undefined ? NO_USES : JSON.parse(stored as string)
+  if (stored === null || stored === undefined) return NO_USES
+  const text = stored as string
+  let uses = usesByText.get(text)
+  if (uses === undefined) {
+    uses = Object.freeze(JSON.parse(text) as Uses)
+    if (usesByText.size >= USES_KEPT_MAX) usesByText.clear()
+    usesByText.set(text, uses)
+  }
+  return uses
 }
 
 /** The token of a task's lease. A lease from before schema 6 has no secret, and is settled without it. */

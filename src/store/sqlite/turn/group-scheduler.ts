@@ -1,10 +1,11 @@
 import type { Task } from '../../../task/task.ts'
-import { groupOfLane, laneOf, limitsOfLane, NO_USES } from '../../../task/uses.ts'
+import { groupOfLane, laneOf, limitsOfLane, NO_USES, usesLimits } from '../../../task/uses.ts'
 import type { Database, Row } from '../database/database.ts'
 import type { GroupLimit, Limits } from '../limits/limits.ts'
 import type { Rooms } from '../limits/rooms.ts'
 import { usesOf } from '../records/rows.ts'
 import { nextOfGroups, PRIORITY_ABOVE_ALL } from './groups-named.ts'
+import { byTurn, isOneTooMany, type Plan, type PlannedGroup, takeTurns } from './lane-plan.ts'
 
 const GONE: Row = { served: 0, since: 0, since_seq: 0 }
 /** Maximum number of groups that an explanation reads. */
@@ -20,26 +21,6 @@ export interface Ready {
   lane: string
   runAt: number
   seq: number
-}
-
-/** What a plan of a type has to keep to, and what it has planned so far. */
-interface Plan {
-  type: string
-  limit: GroupLimit
-  rooms: Rooms
-  /** Permits that are left, by group. */
-  permits: Map<string, number>
-  /** Lanes whose first task has its units in `rooms`, by priority and name, each with its group. */
-  reserved: Map<string, string>
-  /** Lanes whose group may need all of its permits for lanes that come before. */
-  skipped: Set<string>
-}
-
-/** A lane in a plan: `take` returns its next ready tasks, fewer than requested if it can serve no more. */
-interface PlannedGroup {
-  /** `served`, `since` and `since_seq`. */
-  turn: Row
-  take: (count: number) => Row[]
 }
 
 /** Whether a type has rows in the rotation's table, and whether it has lone tasks. */
@@ -91,7 +72,7 @@ export class GroupScheduler {
    * @param seq of the task if it is stored as ready already
    */
   isLone(type: string, priority: number, lane: string, seq = 0): boolean {
-    if (limitsOfLane(lane).length > 0) return false
+    if (usesLimits(lane)) return false
     const inUse = this.#inUseOf(type)
     if (inUse.ring && this.#database.get('ringPlace', type, priority, lane)) return false
     const other = this.#database.get('readyInGroup', type, priority, lane, seq)
@@ -118,7 +99,7 @@ export class GroupScheduler {
 
   /** A ready task ended without a start: if a limit blocks its lane, the next task may need less. */
   left({ type, priority, lane }: Omit<Ready, 'runAt' | 'seq'>): void {
-    if (limitsOfLane(lane).length > 0) this.#database.run('ringUnblock', type, priority, lane)
+    if (usesLimits(lane)) this.#database.run('ringUnblock', type, priority, lane)
   }
 
   /** A permit of the group of a lane became free. */
@@ -143,7 +124,8 @@ export class GroupScheduler {
       if (alone.length === 0 && !limit.isSet) return this.#database.all('loneHeads', type, want)
     }
     const planned: Row[] = []
-    const plan: Plan = { type, limit, rooms, permits: new Map(), reserved: new Map(), skipped: new Set() }
+    const lanes = { reserved: new Set<string>(), counting: new Set<string>(), skipped: new Set<string>() }
+    const plan: Plan = { type, limit, rooms, permits: new Map(), expected: new Map(), ...lanes }
     let below = PRIORITY_ABOVE_ALL
     while (planned.length < want) {
       const priority = Math.max(
@@ -255,16 +237,16 @@ export class GroupScheduler {
 
   /** The lanes of a priority that have the next turns; sets aside those that prove to have nothing to serve. */
   #groups(plan: Plan, priority: number, want: number): PlannedGroup[] {
-    const { type, limit, permits, reserved, skipped } = plan
+    const { type, limit, permits, skipped } = plan
     for (;;) {
       // The queries still return lanes that this plan has already filled.
-      const values = [Number(limit.isSet), type, priority, want + permits.size + reserved.size + skipped.size]
+      const values = [Number(limit.isSet), type, priority, want + permits.size + skipped.size]
       const { lone, ring } = this.#inUseOf(type)
       const rows = ring ? this.#database.all('ringNext', ...values) : []
       const lones = lone ? this.#database.all('loneNext', ...values) : []
       const corrected = [
         ...rows.filter((row) => this.#setRight(plan, priority, row)),
-        ...lones.filter((row) => this.#setAside(type, priority, row, limit)),
+        ...lones.filter((row) => this.#setAside(type, priority, row, limit) || isOneTooMany(plan, priority, row)),
       ]
       if (corrected.length > 0) continue
       return [...rows, ...lones].map((row) => ({ turn: row, take: this.#takeFrom(plan, priority, row) }))
@@ -272,7 +254,11 @@ export class GroupScheduler {
   }
 
   /** Returns the next ready tasks of a lane at each call. */
-  #takeFrom({ type, limit, rooms, permits, reserved }: Plan, priority: number, row: Row): PlannedGroup['take'] {
+  #takeFrom(
+    { type, limit, rooms, permits, reserved, counting, expected }: Plan,
+    priority: number,
+    row: Row,
+  ): PlannedGroup['take'] {
     const lane = row.task_group as string
     const group = groupOfLane(lane)
     const most = limit.of(group)
@@ -297,7 +283,7 @@ export class GroupScheduler {
       after = heads.at(-1) ?? after
       if (most !== null) permits.set(group, free - heads.length)
       // From now on `permits` has what it took.
-      if (heads[0] === first && reserved.has(place)) reserved.set(place, '')
+      if (heads[0] === first && counting.has(place)) expected.set(group, expected.get(group)! - 1)
       return heads
     }
   }
@@ -320,28 +306,23 @@ export class GroupScheduler {
       this.#database.run('ringSince', first_run_at!, first_seq!, type, priority, lane!)
       return true
     }
-    return limitsOfLane(lane as string).length > 0 && this.#isBlocked(plan, priority, row)
+    return isOneTooMany(plan, priority, row) || (usesLimits(lane as string) && this.#isBlocked(plan, priority, row))
   }
 
-  #isBlocked({ type, limit, permits, rooms, reserved, skipped }: Plan, priority: number, row: Row): boolean {
+  #isBlocked({ type, rooms, reserved, skipped, counting, expected }: Plan, priority: number, row: Row): boolean {
     const lane = row.task_group as string
     row.first_uses = this.#database.get('usesBySeq', row.first_seq!)!.uses!
     const place = `${priority} ${lane}`
-    const group = groupOfLane(lane)
-    const most = limit.of(group)
     if (reserved.has(place) || skipped.has(place)) return false
-    if (most !== null) {
-      // Lanes of its group that come before may need the permits that are left.
-      const before = [...reserved.values()].filter((other) => other === group).length
-      if ((permits.get(group) ?? most - (row.in_flight as number)) - before <= 0) {
-        skipped.add(place)
-        return true
-      }
-    }
     const block = rooms.take(usesOf(row.first_uses))
-    if (block) this.#limits.block(type, priority, lane, block)
-    else reserved.set(place, group)
-    return block !== null
+    if (!block) {
+      reserved.add(place)
+      return false
+    }
+    this.#limits.block(type, priority, lane, block)
+    const group = groupOfLane(lane)
+    if (counting.delete(place)) expected.set(group, expected.get(group)! - 1)
+    return true
   }
 
   /** Moves a lone task whose group is at its limit to the rotation's table, and returns whether it was. */
@@ -373,28 +354,6 @@ export class GroupScheduler {
     }
     return inUse
   }
-}
-
-/** Takes one task of each group in turn, repeatedly, until enough or nothing is left. */
-function takeTurns(groups: PlannedGroup[], want: number): Row[] {
-  const taken: Row[] = []
-  let serving = groups
-  while (taken.length < want && serving.length > 0) {
-    const rounds = Math.ceil((want - taken.length) / serving.length)
-    const served = serving.map(({ take }) => take(rounds))
-    for (let round = 0; round < rounds; round++) taken.push(...served.flatMap((rows) => rows.slice(round, round + 1)))
-    serving = serving.filter((_, index) => served[index]!.length === rounds)
-  }
-  return taken.slice(0, want)
-}
-
-/** The group served longest ago first; of those never served, the one that has had a ready task for longest. */
-function byTurn(a: Row, b: Row): number {
-  for (const key of ['served', 'since', 'since_seq']) {
-    const order = (a[key] as number) - (b[key] as number)
-    if (order !== 0) return order
-  }
-  return 0
 }
 
 export function readyOf(row: Row): Ready {
