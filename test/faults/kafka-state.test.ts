@@ -25,7 +25,8 @@ const begin = async <State extends typeof state>(starting: Promise<State>): Prom
   state = started
   prefix = `load${++loads}`
   url = `kafka://${kafka.address}?prefix=${prefix}&wait_ms=${2 * WAIT_MS}&state=${state.url}?wait_ms=${WAIT_MS}`
-  load = await Load.start(url)
+  // In a cluster, types that share a limit would have to lie in one partition.
+  load = await Load.start(url, state.url.includes('cluster') ? { named: {} } : {})
   return started
 }
 afterEach(async () => {
