@@ -72,6 +72,7 @@ echo "— the system"
 call GET /api/v1/live && expect 200 '.status == "alive"'
 call GET /api/v1/health && expect 200 '.status == "healthy" or .status == "degraded"' '.checks | length > 0'
 call GET /api/v1/stats && expect 200 '.pending_tasks >= 0' '.is_running' '.stream_info.length >= 0' '.instance_id'
+call GET '/api/v1/stats/history?range=24h' && expect 200 '.slot == 300' '.slots | type == "array"'
 call GET /api/v1/stream && expect 200 '.stream_info | has("length", "groups", "consumers", "streams")'
 call GET /api/v1/workers && expect 200 '.total_workers >= .active_workers' '.workers | type == "array"'
 call GET /metrics && expect 200
@@ -140,6 +141,8 @@ expect 200 '.outcomes[0].status == "success"' '.outcomes[1].problem.code == "lea
 submit
 take
 call POST "/api/v1/leases/$lease/fail" '{"error": "no", "retry": false}' && expect 200 '.status == "failed"'
+call GET "/api/v1/tasks/$id/attempts" && expect 200 '.attempts[0].error == "no"' '.attempts[0].worker_id == "test-api"'
+call GET "/api/v1/tasks/$id/logs" && expect 200 '.lines == []' '.done'
 submit
 take
 call POST "/api/v1/leases/$lease/fail" '{"error": "later", "delay": "1h"}' && expect 200 '.status == "pending"'

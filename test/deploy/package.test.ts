@@ -79,8 +79,8 @@ it('publishes the program and its types, and nothing else', () => {
       'dist/starter/gitignore',
     ]),
   )
-  expect(packed.size).toBeLessThan(750_000)
-  expect(packed.unpackedSize).toBeLessThan(2_200_000)
+  expect(packed.size).toBeLessThan(1_000_000)
+  expect(packed.unpackedSize).toBeLessThan(3_000_000)
 })
 
 it('names only files that it publishes', () => {
