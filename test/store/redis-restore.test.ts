@@ -1,10 +1,11 @@
-import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { createQueue } from '../../src/queue/create-queue.ts'
 import { readNamed } from '../../src/queue/event-reader.ts'
 import { openStore } from '../../src/store/open.ts'
 import type { Remembered, State } from '../../src/store/state.ts'
 import { completeSpec, specOfTask, type Task, type TaskSpec } from '../../src/task/task.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
+import { startCluster } from '../fixtures/redis-cluster.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['a', 'b'], concurrency: 10, startedAt: 0 }
 const READER = { name: 'reader', owner: 'me' }
@@ -145,6 +146,27 @@ it('is restored by one process at a time, and detects the loss of everything', a
   expect(await state.hasRead('reader', last)).toBe(true)
   redisCli(redis.port, 'FLUSHALL')
   expect(await state.restoring()).toBe('empty')
+})
+
+it('is restored by one of two processes that each began with some partitions of a cluster', async () => {
+  const cluster = await startCluster()
+  const parts = (await openStore(`${cluster.url}?prefix=q`, { isState: true }, readNamed)) as State
+  try {
+    const { port } = cluster.nodes[0]!
+    redisCli(port, '-c', 'SET', 'q:{3}:restoring', 'two', 'PX', '300')
+    await vi.waitFor(
+      async () => {
+        // Each asks again and again, which renews its leases.
+        const answers = [await parts.restoring('one', 300), await parts.restoring('two', 300)]
+        expect(answers).toEqual(['mine', 'another'])
+      },
+      { timeout: 10_000 },
+    )
+    expect(await parts.restoring('one', 300, READER.name)).toBe('complete')
+  } finally {
+    await parts.close()
+    await cluster.stop()
+  }
 })
 
 it('accepts no tasks and starts no reader before it is complete', async () => {

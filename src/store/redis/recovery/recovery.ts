@@ -66,18 +66,21 @@ export class Recovery {
 
   /**
    * Each partition answers for itself, because a node can lose its own data only; the least complete partition decides.
+   * Partitions are acquired in their order: two owners that each hold some of them would otherwise wait for each other
+   * for ever.
    */
   async restoring(owner = '', leaseMs = 0, beginsReading = ''): Promise<Completeness> {
     const done = beginsReading === '' ? '' : '1'
-    const all = await Promise.all(
-      this.#database.perPartition((partition) => {
-        // Readers are kept in the first partition.
-        const reader = partition === 0 ? [beginsReading, this.#database.count === 1 ? '0' : '0:0'] : ['', '']
-        // The lease uses the time of Redis, regardless of the clock option.
-        const args = ['', owner, String(leaseMs), done, ...reader]
-        return this.#database.link.run<Completeness>('restoring', partition, args)
-      }),
-    )
+    const ask = (partition: number) => {
+      // Readers are kept in the first partition.
+      const reader = partition === 0 ? [beginsReading, this.#database.count === 1 ? '0' : '0:0'] : ['', '']
+      // The lease uses the time of Redis, regardless of the clock option.
+      const args = ['', owner, String(leaseMs), done, ...reader]
+      return this.#database.link.run<Completeness>('restoring', partition, args)
+    }
+    const all: Completeness[] = []
+    if (owner === '') all.push(...(await Promise.all(this.#database.perPartition(ask))))
+    while (all.length < this.#database.count && all.at(-1) !== 'another') all.push(await ask(all.length))
     return LEAST_COMPLETE_FIRST.find((completeness) => all.includes(completeness))!
   }
 
