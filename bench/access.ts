@@ -49,7 +49,7 @@ export async function access(redisPort: number, rounds: number, seconds: number)
 
 /** A key that may submit, made as an operator makes it. */
 function createKey(engine: string): string {
-  const args = [join(root, 'src/cli/main.ts'), 'keys', 'create', 'bench', '--scopes', 'submit', '--engine', engine]
+  const args = [join(root, 'src/cli/xqueue.ts'), 'keys', 'create', 'bench', '--scopes', 'submit', '--engine', engine]
   return execFileSync(process.execPath, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
 }
 

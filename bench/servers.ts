@@ -28,7 +28,7 @@ export async function startRedis(folder: string, ...flags: string[]): Promise<{ 
 
 /** `xqueue serve` with the bench's handlers. */
 export async function startXQueue(engine: string, ...flags: string[]): Promise<Running> {
-  const main = join(root, 'src/cli/main.ts')
+  const main = join(root, 'src/cli/xqueue.ts')
   const handlers = join(root, 'bench/handlers.ts')
   const mqtt = flags.includes('--mqtt') ? [] : ['--mqtt', 'off']
   const args = [main, 'serve', '--port', '0', '--engine', engine, ...mqtt, '--handlers', handlers, ...flags]

@@ -9,7 +9,7 @@ import { mqtt } from './reference/mqtt.ts'
 /** The files by their names under docs/reference/. */
 export async function reference(): Promise<Map<string, string>> {
   return new Map([
-    ['cli.md', commandLine()],
+    ['cli.md', await commandLine()],
     ['http.md', await http()],
     ['mqtt.md', mqtt()],
   ])

@@ -3,8 +3,8 @@ import { programOf } from '../../src/cli/program.ts'
 import { block, documentOf } from './markdown.ts'
 
 /** All commands, from their help. */
-export function commandLine(): string {
-  const program = programOf()
+export async function commandLine(): Promise<string> {
+  const program = await programOf()
   const parts = program.commands.flatMap((command) => [
     `## ${command.name()}`,
     block(help(command)),

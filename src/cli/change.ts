@@ -5,6 +5,7 @@ import { call, type Server } from '../client/call.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
 import { type ClientOptions, EXIT, show, withClientOptions, withExamples } from './output.ts'
+import { ID, taskIdOf } from './task-id.ts'
 
 interface ChangeOptions extends FilterOptions {
   all?: boolean
@@ -17,7 +18,7 @@ export function changeCommands(): Command[] {
   const change = (name: 'cancel' | 'retry', description: string) =>
     withFilter(withClientOptions(new Command(name)))
       .description(description)
-      .argument('[id]')
+      .argument('[id]', ID)
       .option('--all', 'select every task')
       .option('--dry-run', 'print the number of matching tasks without changing them')
       .option('--yes', 'skip the confirmation')
@@ -26,8 +27,9 @@ export function changeCommands(): Command[] {
       )
   const remove = withClientOptions(new Command('delete'))
     .description('erase a finished task with its payload, result, error, tags and events')
-    .argument('<id>')
-    .action(async (id: string, options: ClientOptions) => {
+    .argument('<id>', ID)
+    .action(async (text: string, options: ClientOptions) => {
+      const id = await taskIdOf(options.server, text)
       await call(options.server, 'POST', `/tasks/${encodeURIComponent(id)}/purge`)
       show({ id, deleted: true }, options, () => `${id} deleted`)
     })
@@ -49,9 +51,10 @@ export function changeCommands(): Command[] {
   ]
 }
 
-async function changeOne(name: 'cancel' | 'retry', id: string, options: ChangeOptions): Promise<void> {
+async function changeOne(name: 'cancel' | 'retry', text: string, options: ChangeOptions): Promise<void> {
   const mixed = Object.keys(filterOf(options)).length > 0 || options.all || options.dryRun
   if (mixed) return refuse(`${name} takes either an ID or a filter. Use --all and --dry-run only with a filter`)
+  const id = await taskIdOf(options.server, text)
   const [method, path] = name === 'cancel' ? ['DELETE', ''] : ['POST', '/retry']
   const task = await call<TaskJson>(options.server, method, `/tasks/${encodeURIComponent(id)}${path}`)
   show(task, options, ({ status }) => `${id} ${status}`)

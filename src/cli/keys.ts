@@ -67,7 +67,7 @@ export function keysCommand(): Command {
     withExamples(list, 'xqueue keys list', 'xqueue keys list --sessions --engine redis://localhost --json'),
     withExamples(revoke, 'xqueue keys revoke shop --tokens-only', 'xqueue keys revoke shop'),
   ]
-  for (const command of examples) keys.addCommand(command.exitOverride())
+  for (const command of examples) keys.addCommand(command)
   return keys
 }
 
@@ -144,6 +144,7 @@ async function listKeys(ring: KeyRing, { json, sessions: asSessions = false }: L
       sessions(id),
     ]
   })
+  if (keys.length === 0) return print('no keys: create one with `xqueue keys create NAME --scopes …`')
   print(table(['NAME', 'ID', 'SCOPES', 'WITHIN', 'RATE', 'CREATED', 'EXPIRES', 'SESSIONS'], rows))
 }
 

@@ -1,8 +1,9 @@
 import { Command } from 'commander'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
+import { type Holder, holderTable, rateText, stateText } from './limit-text.ts'
 import { type ClientOptions, show, withClientOptions, withExamples } from './output.ts'
-import { facts, plain, table, timeText } from './terminal.ts'
+import { facts, plain, table } from './terminal.ts'
 
 interface Limit {
   name: string
@@ -12,13 +13,6 @@ interface Limit {
   held_until: string | null
   in_use: number | null
   waiting: number | null
-}
-
-interface Holder {
-  task_id: string
-  worker_id: string
-  since: string
-  units?: number
 }
 
 interface SetOptions extends ClientOptions {
@@ -54,14 +48,14 @@ export function limitsCommand(): Command {
     .argument('<time>', 'such as 20s or 5m, up to 24h; 0 ends the hold')
     .action(async (name: string, time: string, options: ClientOptions) => {
       const answer = await call<Limit>(options.server, 'POST', `${pathOf(name)}/hold`, { for: time })
-      show(answer, options, factsOf)
+      show(answer, options, limitFacts)
     })
   const verb = (name: 'pause' | 'resume', description: string) =>
     withClientOptions(new Command(name))
       .description(description)
       .argument('<name>')
       .action(async (limit: string, options: ClientOptions) => {
-        show(await call<Limit>(options.server, 'POST', `${pathOf(limit)}/${name}`), options, factsOf)
+        show(await call<Limit>(options.server, 'POST', `${pathOf(limit)}/${name}`), options, limitFacts)
       })
   const remove = withClientOptions(new Command('remove'))
     .description('remove a limit that no unfinished task uses')
@@ -91,7 +85,7 @@ async function setLimit(name: string, options: SetOptions): Promise<void> {
     ...(max !== undefined && { max: maxOf(max) }),
     ...(rate !== undefined && { rate: rateOf(rate) }),
   }
-  show(await call<Limit>(options.server, 'PUT', pathOf(name), body), options, factsOf)
+  show(await call<Limit>(options.server, 'PUT', pathOf(name), body), options, limitFacts)
 }
 
 function maxOf(value: string): number | null {
@@ -111,35 +105,33 @@ function pathOf(name: string): string {
   return `/limits/${encodeURIComponent(name)}`
 }
 
-function factsOf(limit: Limit): string {
-  return facts({ ...limit, rate: rateText(limit) })
-}
-
-function rateText({ rate }: Limit): string | null {
-  return rate && `${rate.max} in ${rate.per} s`
+function limitFacts({ name, max, rate, in_use, waiting, ...state }: Limit): string {
+  return facts({
+    name,
+    'in use': in_use === null ? null : `${in_use}${max === null ? ', no limit' : ` of ${max}`}`,
+    ...(in_use === null ? { max } : {}),
+    rate: rate === null ? 'no limit' : rateText(rate),
+    waiting,
+    state: stateText(state),
+  })
 }
 
 function limitTable(limits: readonly Limit[]): string {
-  const rows = limits.map((limit) => [
-    limit.name,
-    limit.in_use ?? '',
-    limit.max ?? 'none',
-    rateText(limit) ?? '',
-    limit.waiting ?? '',
-    limit.paused ? 'paused' : limit.held_until === null ? '' : `held until ${timeText(limit.held_until)}`,
-  ])
+  const rows = limits.map(({ name, in_use, max, rate, waiting, ...state }) => {
+    return [
+      name,
+      in_use ?? '',
+      max ?? 'none',
+      rate === null ? '' : rateText(rate),
+      waiting ?? '',
+      stateText(state, true),
+    ]
+  })
   return table(['NAME', 'IN USE', 'MAX', 'RATE', 'WAITING', 'STATE'], rows)
 }
 
 function limitPage({ holders, waiters, ...limit }: Limit & { holders: Holder[]; waiters: string[] }): string {
-  const rows = holders.map(({ task_id, worker_id, since, units = 1 }) => [task_id, worker_id, units, timeText(since)])
-  const held = holders.length === 0 ? '' : `\n\n${table(['HELD BY TASK', 'WORKER', 'UNITS', 'SINCE'], rows)}`
-  const waiting =
-    waiters.length === 0
-      ? ''
-      : `\n\n${table(
-          ['WAITING TASK'],
-          waiters.map((id) => [id]),
-        )}`
-  return factsOf(limit) + held + waiting
+  const held = holders.length === 0 ? [] : [holderTable(holders, true)]
+  const rows = waiters.map((id) => [id])
+  return [limitFacts(limit), ...held, ...(rows.length === 0 ? [] : [table(['WAITING TASK'], rows)])].join('\n\n')
 }

@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { call, type Server } from '../client/call.ts'
 import type { LogLine } from '../task/log-line.ts'
 import { type ClientOptions, print, withClientOptions, withExamples } from './output.ts'
+import { ID, taskIdOf } from './task-id.ts'
 import { dimmed, isTerminal, paint, plain, plainLines } from './terminal.ts'
 
 /** How often --follow asks for new lines; workers send theirs once a second. */
@@ -23,9 +24,10 @@ const STYLES = { trace: 'dim', debug: 'dim', info: 'green', warn: 'yellow', erro
 export function logsCommand(): Command {
   const command = withClientOptions(new Command('logs'))
     .description('print the lines that the handler of a task logged')
-    .argument('<id>')
+    .argument('<id>', ID)
     .option('-f, --follow', 'print new lines as they come, until the task has ended')
-    .action(async (id: string, options: ClientOptions & { follow?: boolean }) => {
+    .action(async (text: string, options: ClientOptions & { follow?: boolean }) => {
+      const id = await taskIdOf(options.server, text)
       let attempt = 0
       let [isFirst, count] = [true, 0]
       for await (const { lines, left_out } of pages(options.server, id, options.follow ?? false)) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-import { CommanderError } from 'commander'
+import { type Command, CommanderError } from 'commander'
 import { XQueueError } from '../task/errors.ts'
+import { errorText } from './error-text.ts'
 import { EXIT } from './output.ts'
 import { programOf } from './program.ts'
 
@@ -9,8 +10,13 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error
 })
 
+let running: Command | undefined
 try {
-  await programOf().parseAsync()
+  const program = await programOf(process.argv[2])
+  program.hook('preAction', (_, command) => {
+    running = command
+  })
+  await program.parseAsync()
 } catch (error) {
   process.exitCode = exitCodeOf(error)
 }
@@ -18,17 +24,7 @@ try {
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
   if (!(error instanceof XQueueError)) throw error
-  process.stderr.write(`xqueue: ${messageOf(error)}\n`)
-  for (const { path, message } of error.details.errors ?? []) process.stderr.write(`  ${path}: ${message}\n`)
+  process.stderr.write(`xqueue: ${errorText(error, running)}\n`)
   if (error.code === 'engine_unavailable') return EXIT.unreachable
   return ['invalid_config', 'invalid_handlers', 'engine_unusable'].includes(error.code) ? EXIT.usage : EXIT.failed
-}
-
-/** The server explains a refused key to authors of HTTP clients; here the key has a name. */
-function messageOf(error: XQueueError): string {
-  if (error.code !== 'unauthorized') return error.message
-  const { XQUEUE_KEY, XQUEUE_KEY_FILE } = process.env
-  if (!XQUEUE_KEY && !XQUEUE_KEY_FILE) return 'the server needs a key. Set XQUEUE_KEY or XQUEUE_KEY_FILE'
-  const name = XQUEUE_KEY ? 'XQUEUE_KEY' : 'XQUEUE_KEY_FILE'
-  return `the server does not accept the key in ${name} (${error.message}). Create one with \`xqueue keys create\``
 }

@@ -4,7 +4,7 @@ import { XQueueError } from '../task/errors.ts'
 import type { ScheduleJson } from '../task/schedule-input.ts'
 import { type ClientOptions, parseJson, show, withClientOptions, withExamples } from './output.ts'
 import { useOf } from './submit.ts'
-import { facts, table } from './terminal.ts'
+import { dimmed, durationText, facts, table, timeBoth, timeText } from './terminal.ts'
 
 interface AddOptions extends ClientOptions {
   cron?: string
@@ -50,9 +50,13 @@ export function scheduleCommand(): Command {
     .action(addSchedule)
   const list = ofServer('list', 'list the schedules with their next ticks').action(async (options: ClientOptions) => {
     const answer = await call<{ schedules: ScheduleJson[] }>(options.server, 'GET', '/schedules')
-    show(answer, options, ({ schedules }) => table(HEAD, schedules.map(rowOf)))
+    show(answer, options, ({ schedules }) =>
+      schedules.length === 0
+        ? dimmed('no schedules: add one with `xqueue schedule add`')
+        : table(HEAD, schedules.map(rowOf)),
+    )
   })
-  const next = ({ id, next_at }: ScheduleJson) => `${id}: next tick ${next_at ?? 'none'}`
+  const next = ({ id, next_at }: ScheduleJson) => `${id}: next tick ${next_at ? timeBoth(next_at) : 'none'}`
   for (const command of [
     withExamples(
       add,
@@ -76,17 +80,17 @@ export function scheduleCommand(): Command {
       ({ last_task_id }) => String(last_task_id),
     ),
   ]) {
-    schedule.addCommand(command.exitOverride())
+    schedule.addCommand(command)
   }
   return schedule
 }
 
-const HEAD = ['id', 'type', 'when', 'state', 'next', 'last', 'last task'] as const
+const HEAD = ['ID', 'TYPE', 'WHEN', 'STATE', 'NEXT', 'LAST', 'LAST TASK'] as const
 
 function rowOf(schedule: ScheduleJson): unknown[] {
   const { id, type, cron, timezone, every, next_at, last_at, last_task_id } = schedule
-  const when = cron === null ? `every ${every} s` : `${cron} ${timezone}`
-  return [id, type, when, stateOf(schedule), next_at, last_at, last_task_id]
+  const when = cron === null ? `every ${durationText(every! * 1_000)}` : `${cron} ${timezone}`
+  return [id, type, when, stateOf(schedule), timeText(next_at), timeText(last_at), last_task_id]
 }
 
 function stateOf({ paused, next_at }: ScheduleJson): string {
@@ -102,7 +106,7 @@ async function addSchedule(id: string, type: string, text: string, options: AddO
   // JSON omits undefined fields.
   const numbers = { priority: numberOf('--priority', priority), max_retry: numberOf('--max-retry', maxRetry) }
   const added = await call<ScheduleJson>(options.server, 'POST', '/schedules', { ...body, ...numbers })
-  show(added, options, ({ upcoming }) => ['next ticks:', ...upcoming].join('\n'))
+  show(added, options, ({ upcoming }) => ['next ticks:', ...upcoming.map((time) => timeBoth(time))].join('\n'))
 }
 
 function ask({ server }: ClientOptions, method: string, id: string, body?: object, path = ''): Promise<ScheduleJson> {

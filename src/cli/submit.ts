@@ -5,6 +5,7 @@ import { ON_FAILURE_SUMMARY } from '../task/flow.ts'
 import type { Status } from '../task/status.ts'
 import { EXIT, parseJson, show, withClientOptions, withExamples } from './output.ts'
 import { type FileOptions, submitFile } from './submit-file.ts'
+import { taskIdOf } from './task-id.ts'
 import { jsonText } from './task-page.ts'
 import { showState, waitForEnd } from './tasks.ts'
 import { plain, statusCell } from './terminal.ts'
@@ -15,6 +16,9 @@ interface SubmitOptions extends FileOptions {
   priority?: string
   delay?: string
   maxRetry?: string
+  queueTimeout?: string
+  processTimeout?: string
+  tag?: string[]
   key?: string
   group?: string
   uses?: string[]
@@ -23,7 +27,20 @@ interface SubmitOptions extends FileOptions {
 }
 
 /** Options of a single task; in a file, each line has its own. */
-const OF_ONE = ['wait', 'priority', 'delay', 'maxRetry', 'key', 'group', 'uses', 'after', 'onFailure'] as const
+const OF_ONE = [
+  'wait',
+  'priority',
+  'delay',
+  'maxRetry',
+  'queueTimeout',
+  'processTimeout',
+  'tag',
+  'key',
+  'group',
+  'uses',
+  'after',
+  'onFailure',
+] as const
 
 /** `xqueue submit`: one task from the arguments, or many from a file of lines. */
 export function submitCommand(): Command {
@@ -37,6 +54,9 @@ export function submitCommand(): Command {
     .option('--delay <duration>', 'delay before the start, such as 90s')
     .option('--max-retry <n>', 'retries after the first attempt')
     .option('--key <key>', 'idempotency key')
+    .option('--queue-timeout <duration>', 'longest wait for the start, such as 10m; 0: no limit')
+    .option('--process-timeout <duration>', 'longest run of an attempt, such as 5m; 0: no limit')
+    .option('--tag <key:value...>', 'tags to select the task by, such as customer:42')
     .option('--group <group>', 'tenant, account or customer; the groups of a type take turns')
     .option('--uses <limit=units...>', 'units of named limits that the task uses while it runs, such as gpu=1')
     .option('--after <id...>', 'start when these tasks have ended')
@@ -53,7 +73,7 @@ export function submitCommand(): Command {
   return withExamples(
     command,
     'xqueue submit example \'{"duration": 2}\' --wait',
-    'xqueue submit example \'{"duration": 2}\' --group acme',
+    'xqueue submit example \'{"duration": 2}\' --group acme --tag customer:42',
     'xqueue submit example \'{"duration": 2}\' --after ID --on-failure run --batch nightly',
     'xqueue submit --file tasks.ndjson',
     'xqueue submit --file flow.ndjson --together --batch nightly',
@@ -70,20 +90,33 @@ export function useOf(text: string): [limit: string, units: number] {
   )
 }
 
+function tagOf(text: string): [key: string, value: string] {
+  const [, key, value] = /^([^:]+):(.*)$/s.exec(text) ?? []
+  if (key !== undefined) return [key, value!]
+  throw new XQueueError(
+    'invalid_config',
+    `--tag ${text} must be a key and a value, such as customer:42; it ends at the next option`,
+  )
+}
+
 async function submitOne(type: string | undefined, text: string, options: SubmitOptions): Promise<void> {
   if (type === undefined) throw new XQueueError('invalid_config', 'no task type: name one, or use --file')
   if (options.together) throw new XQueueError('invalid_config', '--together needs --file')
   const { priority, delay, maxRetry, key, group, uses, after, onFailure, batch } = options
+  const { queueTimeout, processTimeout, tag } = options
   const body = {
     type,
     payload: parseJson(text, 'the payload'),
     ...(priority === undefined ? {} : { priority: Number(priority) }),
     ...(delay === undefined ? {} : { delay }),
     ...(maxRetry === undefined ? {} : { max_retry: Number(maxRetry) }),
+    ...(queueTimeout === undefined ? {} : { queue_timeout: queueTimeout }),
+    ...(processTimeout === undefined ? {} : { process_timeout: processTimeout }),
+    ...(tag === undefined ? {} : { tags: Object.fromEntries(tag.map(tagOf)) }),
     ...(key === undefined ? {} : { idempotency_key: key }),
     ...(group === undefined ? {} : { group }),
     ...(uses === undefined ? {} : { uses: Object.fromEntries(uses.map(useOf)) }),
-    ...(after === undefined ? {} : { after }),
+    ...(after === undefined ? {} : { after: await Promise.all(after.map((id) => taskIdOf(options.server, id))) }),
     ...(onFailure === undefined ? {} : { on_failure: onFailure }),
     ...(batch === undefined ? {} : { batch }),
   }

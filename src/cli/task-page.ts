@@ -2,19 +2,20 @@ import { foldedStack } from '../task/stack.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type Attempts, attemptLines } from './attempts.ts'
+import { type Holder, holderTable } from './limit-text.ts'
 import { type Log, lastLines } from './logs.ts'
 import {
   columns,
   dimmed,
   durationText,
   facts,
-  isTerminal,
   paint,
   plain,
   plainLines,
   type Styled,
   statusCell,
   table,
+  timeBoth,
   timeText,
 } from './terminal.ts'
 
@@ -28,13 +29,6 @@ interface LimitInTheWay {
   in_use: number
   until: string | null
   holders: Holder[]
-}
-
-interface Holder {
-  task_id: string
-  worker_id: string
-  since: string
-  lease_expires_at: string
 }
 
 /** The answer of `GET /tasks/:id/explain`. */
@@ -81,8 +75,8 @@ function factsOf(task: TaskJson): Record<string, unknown> {
     progress: progressText(task.progress),
     created: timeBoth(task.created_at),
     'runs at': Date.parse(task.run_at) > Date.parse(task.created_at) ? timeBoth(task.run_at) : null,
-    started: timeBoth(task.started_at),
-    ended: timeBoth(task.completed_at),
+    started: task.started_at && timeBoth(task.started_at),
+    ended: task.completed_at && timeBoth(task.completed_at),
     duration: runText(task),
     worker: task.worker_id,
     priority: task.priority,
@@ -94,12 +88,6 @@ function factsOf(task: TaskJson): Record<string, unknown> {
     after: task.after.length === 0 ? null : `${task.after.join(', ')} (if one fails: ${task.on_failure})`,
   }
   return Object.fromEntries(Object.entries(shown).filter(([, fact]) => fact !== null && fact !== undefined))
-}
-
-/** Both the time and how long ago it is, where a person reads it. */
-function timeBoth(time: string | null): string | null {
-  if (time === null || !isTerminal()) return time
-  return `${time} (${timeText(time)})`
 }
 
 /** How long the last attempt ran, or has been running. */
@@ -140,8 +128,7 @@ export function explanationText(explanation: Explanation): string {
   }
   const text = plain(texts[reason] ?? reason)
   if (holders.length === 0 || !reason.endsWith('limit_reached')) return text
-  const rows = holders.map(({ task_id, worker_id, since }) => [task_id, worker_id, timeText(since)])
-  return `${text}\n${table(['HELD BY TASK', 'WORKER', 'SINCE'], rows)}`
+  return `${text}\n${holderTable(holders)}`
 }
 
 const RAISE = ': it starts only after the limit is raised'
@@ -160,8 +147,7 @@ function limitsText(limits: readonly LimitInTheWay[]): string {
           ? `has a rate that never allows ${needs} units${RAISE}.`
           : `allows the next ${needs === 1 ? 'unit' : `${needs} units`}${end.replace(' until', ' at')}.`,
     }
-    const rows = holders.map(({ task_id, worker_id, since }) => [task_id, worker_id, timeText(since)])
-    const held = rows.length === 0 ? '' : `\n${table(['HELD BY TASK', 'WORKER', 'SINCE'], rows)}`
+    const held = holders.length === 0 ? '' : `\n${holderTable(holders)}`
     return plain(`The limit ${name} ${texts[reason]}`) + held
   })
   return lines.join('\n')

@@ -8,8 +8,9 @@ import { type Attempts, attemptLines } from './attempts.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
 import { logsCommand, readLog } from './logs.ts'
 import { type ClientOptions, print, show, withClientOptions, withExamples } from './output.ts'
+import { ID, taskIdOf } from './task-id.ts'
 import { type Beside, type Explanation, explanationText, progressText, taskPage, taskTable } from './task-page.ts'
-import { dimmed, plain, statusCell } from './terminal.ts'
+import { dimmed, isTerminal, plain, statusCell } from './terminal.ts'
 import { printOrWatch } from './watching.ts'
 
 const POLL_MS = 100
@@ -18,8 +19,9 @@ const POLL_MS = 100
 export function taskCommands(): Command[] {
   const get = withClientOptions(new Command('get'))
     .description('show a task: state, payload, result, attempts with their errors, last log lines, and why it waits')
-    .argument('<id>')
-    .action(async (id: string, options: ClientOptions) => {
+    .argument('<id>', ID)
+    .action(async (text: string, options: ClientOptions) => {
+      const id = await taskIdOf(options.server, text)
       const task = await readTask(options.server, id)
       const explains = !options.json && !isFinal(task.status as Status)
       const explanation = explains ? await explain(options.server, id) : null
@@ -28,17 +30,18 @@ export function taskCommands(): Command[] {
     })
   const why = withClientOptions(new Command('explain'))
     .description('say why a task is not running, and what holds it back')
-    .argument('<id>')
-    .action(async (id: string, options: ClientOptions) => {
+    .argument('<id>', ID)
+    .action(async (text: string, options: ClientOptions) => {
+      const id = await taskIdOf(options.server, text)
       const explanation = await explain(options.server, id)
       const attempts = options.json ? null : await unlessMissing(readAttempts(options.server, id))
       show(explanation, options, () => [explanationText(explanation), ...attemptLines(attempts)].join('\n'))
     })
   const watch = withClientOptions(new Command('watch'))
     .description('follow one task until it ends, or all status changes')
-    .argument('[id]')
-    .option('--type <type>')
-    .option('--status <status>')
+    .argument('[id]', ID)
+    .option('--type <type>', 'only changes of tasks of this type')
+    .option('--status <status>', 'only changes to this status')
     .action(follow)
   const list = withFilter(withClientOptions(new Command('list')))
     .description('list tasks, newest first; pending tasks in the order of their starts')
@@ -47,9 +50,9 @@ export function taskCommands(): Command[] {
     .action(async (options: FilterOptions & { limit?: string; watch?: boolean }) => {
       const query = new URLSearchParams({ ...filterOf(options), limit: options.limit ?? '50' })
       await printOrWatch(options.watch, async () => {
-        const { tasks } = await call<{ tasks: TaskJson[] }>(options.server, 'GET', `/tasks?${query}`)
-        if (options.json) return JSON.stringify(tasks)
-        return tasks.length === 0 ? dimmed('no tasks match') : taskTable(tasks)
+        const page = await call<TaskPage>(options.server, 'GET', `/tasks?${query}`)
+        if (options.json) return JSON.stringify(page.tasks)
+        return page.tasks.length === 0 ? dimmed('no tasks match') : taskTable(page.tasks) + moreText(page)
       })
     })
   const id = '01890a5d-ac96-774b-bcce-b302099a8057'
@@ -66,6 +69,17 @@ export function taskCommands(): Command[] {
       'xqueue list --batch nightly --status failed',
     ),
   ]
+}
+
+interface TaskPage {
+  tasks: TaskJson[]
+  next_cursor: string | null
+}
+
+/** In a pipe, each line is a task. */
+function moreText({ tasks, next_cursor }: TaskPage): string {
+  if (next_cursor === null || !isTerminal()) return ''
+  return `\n${dimmed(`There may be more than these ${tasks.length}: raise --limit, up to 1000, or filter them`)}`
 }
 
 function readTask(server: Server, id: string): Promise<TaskJson> {
@@ -114,7 +128,8 @@ export function showState(task: TaskJson): void {
 }
 
 /** Prints changes as they happen; with an id, first the current status, and until the task has ended. */
-async function follow(id: string | undefined, options: FilterOptions): Promise<void> {
+async function follow(text: string | undefined, options: FilterOptions): Promise<void> {
+  const id = text === undefined ? undefined : await taskIdOf(options.server, text)
   const stop = new AbortController()
   let failure: unknown
   const showCurrent = async () => {

@@ -69,6 +69,11 @@ export function timeText(time: string | null, now = Date.now()): string {
   return agoMs >= 0 ? `${durationText(agoMs)} ago` : `in ${durationText(-agoMs)}`
 }
 
+/** Both the time and how long ago it is, where a person reads it. */
+export function timeBoth(time: string): string {
+  return isTerminal() ? `${time} (${timeText(time)})` : time
+}
+
 const WIDE =
   /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\p{Emoji_Presentation}\uFF00-\uFF60]/u
 

@@ -1,8 +1,9 @@
 import { Command } from 'commander'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
+import { type Holder, holderTable, rateText, stateText } from './limit-text.ts'
 import { type ClientOptions, show, withClientOptions, withExamples } from './output.ts'
-import { facts } from './terminal.ts'
+import { facts, timeBoth } from './terminal.ts'
 
 interface LimitOptions extends ClientOptions {
   groupLimit?: string
@@ -43,15 +44,6 @@ export function typeCommands(): Command[] {
         const answer = await call<object>(options.server, 'POST', `/types/${encodeURIComponent(type)}/${name}`)
         show(answer, options, () => `${type} ${name}d`)
       })
-  const hold = withClientOptions(new Command('hold'))
-    .description('start no task of a type until a time has passed, because the service behind it refuses calls')
-    .argument('<type>')
-    .argument('<time>', 'such as 20s or 5m, up to 24h; 0 ends the hold')
-    .action(async (type: string, time: string, options: ClientOptions) => {
-      const path = `/limits/${encodeURIComponent(`type:${type}`)}/hold`
-      const answer = await call<{ held_until: string | null }>(options.server, 'POST', path, { for: time })
-      show(answer, options, ({ held_until: until }) => (until ? `${type} held until ${until}` : `${type} is not held`))
-    })
   return [
     withExamples(
       declare,
@@ -68,9 +60,25 @@ export function typeCommands(): Command[] {
       'xqueue limit email none --group-limit none --rate none',
     ),
     withExamples(set('pause', 'start no more tasks of a type; new tasks are accepted and wait'), 'xqueue pause email'),
-    withExamples(hold, 'xqueue hold email 20s', 'xqueue hold email 0'),
+    withExamples(holdCommand(), 'xqueue hold email 20s', 'xqueue hold email 0'),
     withExamples(set('resume', 'start tasks of a type again: end its pause and its hold'), 'xqueue resume email'),
   ]
+}
+
+function holdCommand(): Command {
+  return withClientOptions(new Command('hold'))
+    .description('start no task of a type until a time has passed, because the service behind it refuses calls')
+    .argument('<type>')
+    .argument('<time>', 'such as 20s or 5m, up to 24h; 0 ends the hold')
+    .action(async (type: string, time: string, options: ClientOptions) => {
+      const path = `/limits/${encodeURIComponent(`type:${type}`)}/hold`
+      const answer = await call<{ held_until: string | null }>(options.server, 'POST', path, { for: time })
+      show(
+        answer,
+        options,
+        ({ held_until: until }) => `${type} is ${until ? `held until ${timeBoth(until)}` : 'not held'}`,
+      )
+    })
 }
 
 interface Declared {
@@ -146,8 +154,35 @@ async function setLimits(type: string, value: string | undefined, options: Limit
     const info = await call<{ rate: object | null }>(server, 'POST', `/types/${path}/rate`, window)
     answer = { ...answer, rate: info.rate }
   }
-  if (Object.keys(limits).length === 0 && !window) answer = await call(server, 'GET', `/concurrency/${path}`)
-  show(answer, options, (fields) => facts({ ...fields }))
+  const isChanged = Object.keys(limits).length > 0 || window !== null
+  if (isChanged && options.json) return show(answer, options, String)
+  show(await call<TypeLimit>(server, 'GET', `/concurrency/${path}`), options, limitPage)
+}
+
+/** The answer of `GET /concurrency/:type`. */
+interface TypeLimit {
+  task_type: string
+  max_concurrency: number | null
+  group_concurrency: number | null
+  rate: { max: number; per: number } | null
+  in_use: number
+  waiting: number
+  paused: boolean
+  held_until: string | null
+  holders: Holder[]
+}
+
+function limitPage(limit: TypeLimit): string {
+  const { task_type, max_concurrency, group_concurrency, rate, in_use, waiting, paused, held_until, holders } = limit
+  const page = facts({
+    type: task_type,
+    running: max_concurrency === null ? `${in_use}, no limit` : `${in_use} of ${max_concurrency}`,
+    'per group': group_concurrency ?? 'no limit',
+    rate: rate === null ? 'no limit' : rateText(rate),
+    waiting,
+    state: stateText({ paused, held_until }),
+  })
+  return holders.length === 0 ? page : `${page}\n\n${holderTable(holders)}`
 }
 
 function limitOf(what: string, value: string): number | null {

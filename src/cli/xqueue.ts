@@ -7,7 +7,20 @@ if (major < 24 || (major === 24 && minor < 9)) {
   process.stderr.write(`xqueue: XQueue needs Node 24.9 or newer; this is ${process.version}\n`)
   process.exitCode = 2
 } else {
+  await keepCompiledCode()
   await import('./main.ts')
+}
+
+/**
+ * Compiled code of the short commands is kept for the next one, which then starts in half the time. It is kept in a
+ * folder of the user: in the one for temporary files, which is Node's default, other users could place their own.
+ */
+async function keepCompiledCode(): Promise<void> {
+  const { HOME, LOCALAPPDATA, XDG_CACHE_HOME } = process.env
+  const folder = XDG_CACHE_HOME || LOCALAPPDATA || (HOME && `${HOME}/.cache`)
+  if (!folder || ['serve', 'worker'].includes(process.argv[2] ?? '')) return
+  const { enableCompileCache } = await import('node:module')
+  enableCompileCache(`${folder}/xqueue`) // Without a right to write there, nothing is kept.
 }
 
 export {} // A module, because of the await.

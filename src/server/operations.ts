@@ -168,7 +168,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     ...{ id: 'getLimit', tag: 'Types' },
     answer: {
       ...{ task_type: 'example', max_concurrency: 2, group_concurrency: null, rate: null },
-      ...{ in_use: 1, holders: [holder] },
+      ...{ in_use: 1, waiting: 4, paused: false, held_until: null, holders: [holder] },
     },
   },
   'POST /api/v1/concurrency': {

@@ -6,7 +6,7 @@ import { invalidField, XQueueError } from '../task/errors.ts'
 import { withoutTokens } from '../task/masking.ts'
 import { durationOf } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
-import { described, listOf, nullable, orNull, ref } from './fields.ts'
+import { described, listOf, nullable, orNull, ref, timeOrNull } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 import { TypeParams } from './schemas.ts'
 import { ceilingsOf, retentionOf, type TypeInput, TypeInputSchema } from './type-input.ts'
@@ -28,6 +28,9 @@ const Limit = Type.Object({
   group_concurrency: orNull('integer'),
   rate: nullable(RateSchema, 'At most `max` starts in any `per` seconds'),
   in_use: Type.Integer(),
+  waiting: Type.Integer({ description: 'Ready and delayed tasks, and those that wait for others' }),
+  paused: Type.Boolean({ description: 'true: starts no tasks' }),
+  held_until: timeOrNull('No task starts before this time; null: not held'),
   holders: Type.Array(ref('Holder')),
 })
 
@@ -214,17 +217,17 @@ function getLimit({ queue }: ServerContext): Route {
     answers: { 200: Limit },
     refusals: ['not_found'],
     handler: async (request) => {
-      const { type, maxConcurrency, groupConcurrency, rate, processing, holders } = await oneType(
-        queue,
-        typeIn(request),
-      )
+      const info = await oneType(queue, typeIn(request))
       return {
-        task_type: type,
-        max_concurrency: maxConcurrency,
-        group_concurrency: groupConcurrency,
-        rate: rateJson(rate),
-        in_use: processing,
-        holders: holders.map(holderJson),
+        task_type: info.type,
+        max_concurrency: info.maxConcurrency,
+        group_concurrency: info.groupConcurrency,
+        rate: rateJson(info.rate),
+        in_use: info.processing,
+        waiting: info.pending,
+        paused: info.paused,
+        held_until: isoTime(info.heldUntil),
+        holders: info.holders.map(holderJson),
       }
     },
   }

@@ -202,3 +202,58 @@ it('prints the log of a task by attempt, and follows it until the task has ended
   ).toEqual([1, 2, 3])
   expect(xqueue('get', id).stdout).toMatch(/Log:\n {2}\S+ warn {2}one/)
 })
+
+it('accepts the beginning of an id, and names the tasks if it is not enough', async () => {
+  expect(xqueue('get', delayed.slice(0, 35)).stdout).toContain(delayed)
+  expect(xqueue('explain', `${delayed.slice(0, 30)}…`).stdout).toMatch(/^It is delayed/)
+  const beginning = [...delayed].findIndex((char, at) => char !== done[at])
+  const { status, stderr } = xqueue('cancel', delayed.slice(0, beginning), '--json')
+  expect(status).toBe(2)
+  expect(stderr).toContain(`${delayed}  example  pending`)
+  expect(stderr).toContain(`${done}  example  success`)
+  expect(xqueue('get', 'ffffffff').stderr).toBe('xqueue: no task has an id that begins with "ffffffff"\n')
+  expect(xqueue('logs', delayed.slice(0, 35), '--json').status).toBe(0)
+})
+
+it('shows the hold, the waiting tasks and the holders of a limit', () => {
+  xqueue('hold', 'email', '1h')
+  expect(xqueue('limit', 'email').stdout).toMatch(/^running +0 of 5\n(.*\n)*waiting +0\nstate +held until \d{4}-/m)
+  expect(xqueue('limits', 'list').stdout).toMatch(/^type:email +0 +5 +0 +held until \d{4}-/m)
+  expect(JSON.parse(xqueue('limit', 'email', '--json').stdout)).toMatchObject({ paused: false, waiting: 0 })
+  xqueue('resume', 'email')
+  expect(xqueue('limit', 'email').stdout).toMatch(/^state +on$/m)
+})
+
+it.each([
+  [['submit', 'example', '{}', '--priority', '22'], '--priority must be <= 10'],
+  [['submit', 'example', '{"duration": "x"}'], 'payload.duration must be number'],
+  [['submit', 'example', '--tag', 'x'], '--tag x must be a key and a value, such as customer:42'],
+  [['list', '--status', 'foo'], '--status must be one of pending, processing, '],
+  [['limits', 'get', 'gpu'], 'there is no limit "gpu": create it with `xqueue limits set NAME`'],
+  [
+    ['submit', 'example', '--uses', 'gpu=1'],
+    'there is no limit "gpu": declare it in a handler (`limits`), or with `xqueue',
+  ],
+  [['hold', 'email', '20x'], 'the time: "20x" is not a duration'],
+  [['limits', 'hold', 'type:email', '30h'], 'the time must be at most 24 hours'],
+  [['lst'], "unknown command 'lst'\n(Did you mean list?)"],
+  [['limits', 'lst'], "unknown command 'lst'\n(Did you mean list?)\n(see xqueue limits --help)"],
+])('xqueue %s fails in words of the command line', (args, message) => {
+  const { status, stderr } = xqueue(...args)
+  expect(stderr).toContain(`xqueue: ${message}`)
+  expect(stderr).not.toMatch(/\b(body|querystring|PUT|POST|PATCH)\b|\/api\//)
+  // Each problem once.
+  expect(stderr.split(message)).toHaveLength(2)
+  expect(status).toBeGreaterThan(0)
+})
+
+it('a command loads its own part of the program only', () => {
+  const hook = `import { registerHooks } from 'node:module'
+    registerHooks({ load: (url, context, next) => (process.stderr.write(url + '\\n'), next(url, context)) })`
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(hook)}`]
+  const { stderr } = spawnSync(process.execPath, [...flags, main, 'list'], { encoding: 'utf8', env: env() })
+  const loaded = stderr.split('\n').filter((url) => url.startsWith('file:'))
+  expect(loaded.some((url) => url.endsWith('/cli/tasks.ts'))).toBe(true)
+  expect(loaded.filter((url) => /\/(access|server|store|queue|worker|notify)\/|fastify|\/uuid\//.test(url))).toEqual([])
+  expect(loaded.length).toBeLessThan(40)
+})

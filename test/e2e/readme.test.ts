@@ -53,7 +53,7 @@ describe.each(DOCUMENTS)('%s', (document) => {
 
   /** Starts the command of a block that goes on, and waits until it says where it serves. */
   async function start(command: string, ...flags: string[]): Promise<void> {
-    const program = command.replace('npm run xqueue --', 'node src/cli/main.ts').replace(/^exec /, '')
+    const program = command.replace('npm run xqueue --', 'node src/cli/xqueue.ts').replace(/^exec /, '')
     const script = `exec ${program} ${flags.join(' ')}`
     child = spawn('bash', ['-c', script], { cwd: folder, env: environment(), stdio: ['ignore', 'ignore', 'pipe'] })
     base = await new Promise((resolve, reject) => {
@@ -119,7 +119,7 @@ describe.each(DOCUMENTS)('%s', (document) => {
 
   it('names every command', async () => {
     base = ''
-    const help = await run('node src/cli/main.ts --help')
+    const help = await run('node src/cli/xqueue.ts --help')
     const names = [...help.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name]) => name!).filter((name) => name !== 'help')
     expect(names.length).toBeGreaterThan(20)
     const text = readFileSync(join(root, document), 'utf8')
