@@ -41,6 +41,7 @@ const GROUPS: readonly [title: string, parts: readonly Part[]][] = [
   [
     'Operation:',
     [
+      part('mcp', async () => [(await import('./mcp.ts')).mcpCommand()]),
       part('health', async () => [(await import('./health.ts')).healthCommand()]),
       part('keys', async () => [(await import('./keys.ts')).keysCommand()]),
       part('migrate', async () => [(await import('./migrate.ts')).migrateCommand()]),

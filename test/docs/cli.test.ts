@@ -10,7 +10,7 @@ import { snippetsOf } from '../fixtures/snippets.ts'
 const text = readFileSync(join(root, 'docs/reference/cli.md'), 'utf8')
 const examples = [...text.matchAll(/^ {2}(xqueue .*)$/gm)].map(([, example]) => example!)
 /** Commands that do not end, take long, or need another machine; other tests run them. */
-const ELSEWHERE = /^xqueue (serve|worker|migrate|watch --type)\b|redis:|queue\.example|\/var\/lib/
+const ELSEWHERE = /^xqueue (serve|worker|migrate|mcp|watch --type)\b|redis:|queue\.example|\/var\/lib/
 const ID = /[0-9a-f]{8}-[0-9a-f-]{27}|\bID\b/
 let server: Program
 
