@@ -1,4 +1,4 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
 import { type Holder, holderTable, rateText, stateText } from './limit-text.ts'
@@ -7,18 +7,12 @@ import { facts, timeBoth } from './terminal.ts'
 
 interface LimitOptions extends ClientOptions {
   groupLimit?: string
+  groupTurns?: string
   rate?: string
 }
 
 /** declare, limit, hold, pause, resume: the settings of a task type. */
 export function typeCommands(): Command[] {
-  const limit = withClientOptions(new Command('limit'))
-    .description('show or set the limits of a task type over all processes')
-    .argument('<type>')
-    .argument('[limit]', 'tasks of the type that run at once: an integer of 1 or more, or "none"')
-    .option('--group-limit <n>', 'the same for each group of the type: an integer of 1 or more, or "none"')
-    .option('--rate <max/per>', 'maximum number of starts in any window, such as 100/1m, or "none"')
-    .action(setLimits)
   const declare = withClientOptions(new Command('declare'))
     .description('declare a task type without a worker, and set the ceilings and the retention of its tasks')
     .argument('<type>')
@@ -53,10 +47,11 @@ export function typeCommands(): Command[] {
       'xqueue declare email --keep-success 1h --keep-failed 30d',
     ),
     withExamples(
-      limit,
+      limitCommand(),
       'xqueue limit email',
       'xqueue limit email 10 --group-limit 2',
       'xqueue limit email --rate 100/1m',
+      'xqueue limit email --group-turns time',
       'xqueue limit email none --group-limit none --rate none',
     ),
     withExamples(set('pause', 'start no more tasks of a type; new tasks are accepted and wait'), 'xqueue pause email'),
@@ -79,6 +74,19 @@ function holdCommand(): Command {
         ({ held_until: until }) => `${type} is ${until ? `held until ${timeBoth(until)}` : 'not held'}`,
       )
     })
+}
+
+function limitCommand(): Command {
+  const turns = new Option('--group-turns <what>', 'what groups of the type share fairly: starts, or running time')
+  turns.choices(['tasks', 'time'])
+  return withClientOptions(new Command('limit'))
+    .description('show or set the limits of a task type over all processes')
+    .argument('<type>')
+    .argument('[limit]', 'tasks of the type that run at once: an integer of 1 or more, or "none"')
+    .option('--group-limit <n>', 'the same for each group of the type: an integer of 1 or more, or "none"')
+    .addOption(turns)
+    .option('--rate <max/per>', 'maximum number of starts in any window, such as 100/1m, or "none"')
+    .action(setLimits)
 }
 
 interface Declared {
@@ -140,10 +148,11 @@ function numberOf(what: string, value: string): number | null {
 
 /** Sets and shows the given limits; without any, shows the type's limits and the holders of its permits. */
 async function setLimits(type: string, value: string | undefined, options: LimitOptions): Promise<void> {
-  const { server, groupLimit, rate } = options
+  const { server, groupLimit, groupTurns, rate } = options
   const limits = {
     ...(value === undefined ? {} : { max_concurrency: limitOf('the limit', value) }),
     ...(groupLimit === undefined ? {} : { group_concurrency: limitOf('--group-limit', groupLimit) }),
+    ...(groupTurns === undefined ? {} : { group_turns: groupTurns }),
   }
   const window = rate === undefined ? null : rateOf(rate)
   const path = encodeURIComponent(type)
@@ -164,6 +173,7 @@ interface TypeLimit {
   task_type: string
   max_concurrency: number | null
   group_concurrency: number | null
+  group_turns: 'tasks' | 'time'
   rate: { max: number; per: number } | null
   in_use: number
   waiting: number
@@ -173,14 +183,15 @@ interface TypeLimit {
 }
 
 function limitPage(limit: TypeLimit): string {
-  const { task_type, max_concurrency, group_concurrency, rate, in_use, waiting, paused, held_until, holders } = limit
+  const { task_type, max_concurrency, group_concurrency, group_turns, rate, in_use, waiting, holders } = limit
   const page = facts({
     type: task_type,
     running: max_concurrency === null ? `${in_use}, no limit` : `${in_use} of ${max_concurrency}`,
     'per group': group_concurrency ?? 'no limit',
+    'groups share': group_turns === 'time' ? 'running time' : 'starts',
     rate: rate === null ? 'no limit' : rateText(rate),
     waiting,
-    state: stateText({ paused, held_until }),
+    state: stateText(limit),
   })
   return holders.length === 0 ? page : `${page}\n\n${holderTable(holders)}`
 }

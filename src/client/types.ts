@@ -33,6 +33,8 @@ export interface TaskType {
   maxConcurrency: number | null
   /** The same for each group. */
   groupConcurrency: number | null
+  /** What groups share fairly while they take turns: started tasks, or running time. */
+  groupTurns: 'tasks' | 'time'
   rate: Rate | null
   /** Accepts tasks but starts none. */
   paused: boolean

@@ -44,11 +44,11 @@ export async function migrate(from: Queue, to: Queue, clock: () => number, tell:
 async function moveTypes(from: Queue, to: Queue): Promise<number> {
   const there = new Set((await to.types()).map(({ type }) => type))
   const types = await from.types()
-  for (const { type, maxConcurrency, groupConcurrency, rate, paused, ceilings, retention } of types) {
+  for (const { type, maxConcurrency, groupConcurrency, groupTurns, rate, paused, ceilings, retention } of types) {
     // A type that exists in the target has its own settings, perhaps from an interrupted run that had already paused it
     // in the source.
     if (!there.has(type)) {
-      const limits = { maxConcurrency, groupConcurrency, rate, paused, ceilings }
+      const limits = { maxConcurrency, groupConcurrency, groupTurns, rate, paused, ceilings }
       await to.configureType(type, { declared: true, ...limits, retention: retention.set })
     }
     await from.configureType(type, { paused: true })

@@ -30,6 +30,8 @@ export {
   type CallsCounted,
   type ChangeOutcome,
   type EventsReader,
+  GROUP_TURNS,
+  type GroupTurns,
   type HandlerSettings,
   type Health,
   type Holder,

@@ -1,4 +1,14 @@
-import type { Facts, Holder, Percentiles, Rate, Store, StreamInfo, TypeFacts, TypeSettings } from '../store/store.ts'
+import type {
+  Facts,
+  GroupTurns,
+  Holder,
+  Percentiles,
+  Rate,
+  Store,
+  StreamInfo,
+  TypeFacts,
+  TypeSettings,
+} from '../store/store.ts'
 import { noCounts, publicStatus, STORED_STATUSES, type Status, WAITING_STATUSES } from '../task/status.ts'
 
 /** Statistics of tasks and types, from the facts of any store. */
@@ -26,6 +36,7 @@ export interface TypeInfo extends TypeSettings {
   processing: number
   maxConcurrency: number | null
   groupConcurrency: number | null
+  groupTurns: GroupTurns
   rate: Rate | null
   paused: boolean
   /** No task starts before this time; null: it is not held. */

@@ -40,10 +40,11 @@ export async function startRemoteWorker(
 
 /** The API has no call with which a worker sets them. */
 function warnOfSettings(handlers: ReadonlyMap<string, RegisteredHandler>, logger: Logger): void {
-  for (const [type, { maxConcurrency, groupConcurrency, rate, defaults, retry, retention }] of handlers) {
+  for (const [type, { maxConcurrency, groupConcurrency, groupTurns, rate, defaults, retry, retention }] of handlers) {
     const set = {
       concurrency: maxConcurrency !== null,
       groupConcurrency: groupConcurrency !== null,
+      groupTurns: groupTurns !== 'tasks',
       rate: rate !== null,
       retention: Object.keys(retention).length > 0,
       retry: Object.entries(RETRY_DEFAULTS).some(([name, value]) => retry[name as keyof typeof retry] !== value),

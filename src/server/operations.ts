@@ -45,6 +45,7 @@ const type = {
   ...{ type: 'example', pending: 4, delayed: 1, dependent: 0, processing: 2, max_concurrency: 2 },
   ...{
     group_concurrency: null,
+    group_turns: 'tasks',
     rate: { max: 100, per: 60 },
     paused: false,
     held_until: null,
@@ -167,7 +168,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /api/v1/concurrency/:type': {
     ...{ id: 'getLimit', tag: 'Types' },
     answer: {
-      ...{ task_type: 'example', max_concurrency: 2, group_concurrency: null, rate: null },
+      ...{ task_type: 'example', max_concurrency: 2, group_concurrency: null, group_turns: 'tasks', rate: null },
       ...{ in_use: 1, waiting: 4, paused: false, held_until: null, holders: [holder] },
     },
   },

@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import type { Holder, TypeInfo } from '../queue/queue.ts'
+import { GROUP_TURNS, type GroupTurns, type Holder, type TypeInfo } from '../queue/queue.ts'
 import type { Ceilings } from '../task/ceilings.ts'
 import { retentionOf, type TypeRetention } from '../task/retention.ts'
 import { FINAL_STATUSES } from '../task/status.ts'
@@ -9,6 +9,12 @@ import { count, json, nullable, orNull, seconds, time, timeOrNull } from './fiel
 /** The wire formats of types and permits with their schemas: snake_case, seconds, RFC 3339. */
 
 export const RateSchema = Type.Object({ max: Type.Integer(), per: seconds('The window') }, { title: 'Rate' })
+
+export const GroupTurnsSchema = Type.Unsafe<GroupTurns>({
+  type: 'string',
+  enum: [...GROUP_TURNS],
+  description: 'What groups share fairly while they take turns: started `tasks`, or running `time`',
+})
 
 export const Percentiles = Type.Object(
   { p50: seconds('Half'), p95: seconds('19 of 20'), p99: seconds('99 of 100') },
@@ -43,6 +49,7 @@ export const TaskTypeSchema = Type.Object(
     processing: count('Running tasks'),
     max_concurrency: orNull('integer', { description: 'Maximum number of running tasks; null: no limit' }),
     group_concurrency: orNull('integer', { description: 'The same for each group' }),
+    group_turns: GroupTurnsSchema,
     rate: nullable(RateSchema, 'At most `max` starts in any `per` seconds; null: no limit'),
     paused: Type.Boolean({ description: 'true: accepts tasks but starts none' }),
     held_until: timeOrNull('No task starts before this time; null: not held'),
@@ -78,6 +85,7 @@ export function typeJson(info: TypeInfo) {
     processing: info.processing,
     max_concurrency: info.maxConcurrency,
     group_concurrency: info.groupConcurrency,
+    group_turns: info.groupTurns,
     rate: rateJson(info.rate),
     paused: info.paused,
     held_until: info.heldUntil === null ? null : isoTime(info.heldUntil),

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { RATE_LIMITS, type Rate, type TypeChange, type TypeInfo } from '../queue/queue.ts'
+import { type GroupTurns, RATE_LIMITS, type Rate, type TypeChange, type TypeInfo } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { withoutTokens } from '../task/masking.ts'
@@ -10,7 +10,15 @@ import { described, listOf, nullable, orNull, ref, timeOrNull } from './fields.t
 import type { Route, ServerContext } from './route.ts'
 import { TypeParams } from './schemas.ts'
 import { ceilingsOf, retentionOf, type TypeInput, TypeInputSchema } from './type-input.ts'
-import { ceilingsJson, holderJson, RateSchema, rateJson, retentionJson, typeJson } from './type-json.ts'
+import {
+  ceilingsJson,
+  GroupTurnsSchema,
+  holderJson,
+  RateSchema,
+  rateJson,
+  retentionJson,
+  typeJson,
+} from './type-json.ts'
 
 export const MaxSchema = Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: 1_000_000 })
 
@@ -26,6 +34,7 @@ const Limit = Type.Object({
   task_type: Type.String(),
   max_concurrency: orNull('integer'),
   group_concurrency: orNull('integer'),
+  group_turns: GroupTurnsSchema,
   rate: nullable(RateSchema, 'At most `max` starts in any `per` seconds'),
   in_use: Type.Integer(),
   waiting: Type.Integer({ description: 'Ready and delayed tasks, and those that wait for others' }),
@@ -38,12 +47,14 @@ const LimitSet = Type.Object({
   task_type: Type.String(),
   max_concurrency: orNull('integer'),
   group_concurrency: Type.Optional(orNull('integer')),
+  group_turns: Type.Optional(GroupTurnsSchema),
 })
 
 interface LimitInput {
   task_type: string
   max_concurrency?: number | null
   group_concurrency?: number | null
+  group_turns?: GroupTurns
 }
 
 /** Maximum number of declared types; handlers can add more. */
@@ -53,6 +64,7 @@ const DECLARED_MAX = 10_000
 const CHANGED: Record<string, string> = {
   maxConcurrency: 'max_concurrency',
   groupConcurrency: 'group_concurrency',
+  groupTurns: 'group_turns',
   heldUntil: 'held_until',
 }
 
@@ -222,6 +234,7 @@ function getLimit({ queue }: ServerContext): Route {
         task_type: info.type,
         max_concurrency: info.maxConcurrency,
         group_concurrency: info.groupConcurrency,
+        group_turns: info.groupTurns,
         rate: rateJson(info.rate),
         in_use: info.processing,
         waiting: info.pending,
@@ -238,27 +251,33 @@ function setLimit(context: ServerContext): Route {
     method: 'POST',
     url: '/api/v1/concurrency',
     scope: 'admin',
-    summary: 'Set the limits of a type and of each of its groups, over all processes; null removes a limit',
+    summary:
+      'Set the limits of a type and of each of its groups, and their turns, over all processes; null removes a limit',
     body: Type.Object(
       {
         task_type: Type.String({ minLength: 1 }),
         max_concurrency: Type.Optional(MaxSchema),
         group_concurrency: Type.Optional(MaxSchema),
+        group_turns: Type.Optional(GroupTurnsSchema),
       },
       {
         additionalProperties: false,
-        anyOf: [{ required: ['max_concurrency'] }, { required: ['group_concurrency'] }],
+        anyOf: [{ required: ['max_concurrency'] }, { required: ['group_concurrency'] }, { required: ['group_turns'] }],
       },
     ),
     answers: { 200: LimitSet },
     refusals: ['unknown_type'],
     handler: async (request) => {
-      const { task_type, max_concurrency, group_concurrency } = request.body as LimitInput
+      const { task_type, max_concurrency, group_concurrency, group_turns } = request.body as LimitInput
       const { maxConcurrency } = await changeType(context, request, task_type, {
         ...(max_concurrency === undefined ? {} : { maxConcurrency: max_concurrency }),
         ...(group_concurrency === undefined ? {} : { groupConcurrency: group_concurrency }),
+        ...(group_turns === undefined ? {} : { groupTurns: group_turns }),
       })
-      const groups = group_concurrency === undefined ? {} : { group_concurrency }
+      const groups = {
+        ...(group_concurrency !== undefined && { group_concurrency }),
+        ...(group_turns !== undefined && { group_turns }),
+      }
       return { task_type, max_concurrency: maxConcurrency, ...groups }
     },
   }

@@ -6,7 +6,7 @@ import type { SpecDefaults, Task } from '../task/task.ts'
 import type { LimitRecord } from './limit-record.ts'
 import type { RecentRates } from './rates.ts'
 import type { StreamInfo } from './stats.ts'
-import type { Holder, Rate } from './type-info.ts'
+import type { GroupTurns, Holder, Rate } from './type-info.ts'
 
 /** Facts about types, workers and a task, as `Store.inspect` reads them: part of the port in store.ts. */
 
@@ -53,6 +53,7 @@ export interface TypeFacts {
   counts: Readonly<Record<StoredStatus, number>>
   maxConcurrency: number | null
   groupConcurrency: number | null
+  groupTurns: GroupTurns
   rate: Rate | null
   paused: boolean
   /** No task starts before this time; null: it is not held. */

@@ -26,6 +26,8 @@ export type {
 export { STORE_DEFAULTS, type StoreOptions } from './options.ts'
 export type { PartitionInfo, StreamInfo } from './stats.ts'
 export {
+  GROUP_TURNS,
+  type GroupTurns,
   type HandlerSettings,
   type Holder,
   LIMITS_MAX,

@@ -6,10 +6,16 @@ import type { SpecDefaults } from '../task/task.ts'
 
 /** Task types: part of the port in store.ts. */
 
+/** What the groups of a type share fairly: the number of started tasks, or the running time of their tasks. */
+export type GroupTurns = (typeof GROUP_TURNS)[number]
+export const GROUP_TURNS = ['tasks', 'time'] as const
+
 /** A handler's settings for its type; limits and rate apply until an operator sets others at run time. */
 export interface HandlerSettings {
   maxConcurrency: number | null
   groupConcurrency: number | null
+  /** Default `tasks`. */
+  groupTurns?: GroupTurns
   rate: Rate | null
   retry: RetryPolicy
   payloadSchema: Json
@@ -28,6 +34,8 @@ export interface TypeChange {
   maxConcurrency?: number | null
   /** The same for each group of the type; it does not limit tasks without a group. */
   groupConcurrency?: number | null
+  /** Takes precedence over the handler's from then on. */
+  groupTurns?: GroupTurns
   /** Null removes it. Takes precedence over the handler's from then on. */
   rate?: Rate | null
   paused?: boolean

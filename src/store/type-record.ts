@@ -3,7 +3,7 @@ import type { Json } from '../task/json.ts'
 import { changedRetention, NO_RETENTION, type TypeRetention } from '../task/retention.ts'
 import { RETRY_DEFAULTS, retryDelaysMs } from '../task/retry.ts'
 import type { SpecDefaults } from '../task/task.ts'
-import type { Rate, TypeChange } from './type-info.ts'
+import type { GroupTurns, Rate, TypeChange } from './type-info.ts'
 
 /** The settings of a type as stores keep them. A store compares and replaces them; how they change is decided here. */
 export interface TypeRecord {
@@ -14,6 +14,7 @@ export interface TypeRecord {
   heldUntil: number | null
   maxConcurrency: number | null
   groupConcurrency: number | null
+  groupTurns: GroupTurns
   rate: Rate | null
   /** The limits that an operator has set: a handler no longer changes them. */
   setByOperator: Readonly<Record<Limit, boolean>>
@@ -26,7 +27,7 @@ export interface TypeRecord {
   retention: TypeRetention
 }
 
-type Limit = 'maxConcurrency' | 'groupConcurrency' | 'rate'
+type Limit = 'maxConcurrency' | 'groupConcurrency' | 'groupTurns' | 'rate'
 
 /** A type of which only the name is known. */
 export const NEW_TYPE: TypeRecord = {
@@ -35,8 +36,9 @@ export const NEW_TYPE: TypeRecord = {
   heldUntil: null,
   maxConcurrency: null,
   groupConcurrency: null,
+  groupTurns: 'tasks',
   rate: null,
-  setByOperator: { maxConcurrency: false, groupConcurrency: false, rate: false },
+  setByOperator: { maxConcurrency: false, groupConcurrency: false, groupTurns: false, rate: false },
   delaysMs: retryDelaysMs(RETRY_DEFAULTS),
   jitter: RETRY_DEFAULTS.jitter,
   payloadSchema: null,
@@ -49,10 +51,12 @@ export const NEW_TYPE: TypeRecord = {
 export function changedType(before: TypeRecord, change: TypeChange): TypeRecord {
   const { handler, ceilings = {}, retention = {} } = change
   const { setByOperator: by } = before
-  const declaredIn = (limit: Limit): Pick<TypeRecord, Limit> => (handler && !by[limit] ? handler : before)
+  const fromHandler = handler && { ...handler, groupTurns: handler.groupTurns ?? NEW_TYPE.groupTurns }
+  const declaredIn = (limit: Limit): Pick<TypeRecord, Limit> => (fromHandler && !by[limit] ? fromHandler : before)
   const { declared = before.declared, paused = before.paused, heldUntil = before.heldUntil } = change
   const { maxConcurrency = declaredIn('maxConcurrency').maxConcurrency } = change
   const { groupConcurrency = declaredIn('groupConcurrency').groupConcurrency } = change
+  const { groupTurns = declaredIn('groupTurns').groupTurns } = change
   const { rate = declaredIn('rate').rate } = change
   return {
     declared,
@@ -60,10 +64,12 @@ export function changedType(before: TypeRecord, change: TypeChange): TypeRecord 
     heldUntil,
     maxConcurrency,
     groupConcurrency,
+    groupTurns,
     rate,
     setByOperator: {
       maxConcurrency: by.maxConcurrency || change.maxConcurrency !== undefined,
       groupConcurrency: by.groupConcurrency || change.groupConcurrency !== undefined,
+      groupTurns: by.groupTurns || change.groupTurns !== undefined,
       rate: by.rate || change.rate !== undefined,
     },
     delaysMs: handler ? retryDelaysMs(handler.retry) : before.delaysMs,

@@ -73,6 +73,12 @@ export interface Handler<Payload = never, Result = unknown, Input = Payload> {
   concurrency?: number | null
   /** The same for each group (`group` of a task) of the type; tasks without a group are not limited by it. */
   groupConcurrency?: number | null
+  /**
+   * What groups of the type share fairly while they take turns: `tasks` (default) gives each as many starts, `time` as
+   * much running time, so that a group with slow tasks gets no more of the workers than others. What an operator sets
+   * wins.
+   */
+  groupTurns?: 'tasks' | 'time'
   /** At most `max` starts in any window of `per`, over all processes: `{ max: 100, per: '1m' }`; default no limit. */
   rate?: { max: number; per: Duration } | null
   /**

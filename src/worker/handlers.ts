@@ -2,7 +2,14 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import { type LimitSettings, RATE_LIMITS, type Rate, refuseLimitChange } from '../queue/queue.ts'
+import {
+  GROUP_TURNS,
+  type GroupTurns,
+  type LimitSettings,
+  RATE_LIMITS,
+  type Rate,
+  refuseLimitChange,
+} from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
@@ -20,6 +27,7 @@ import type { TaskSource } from './task-source.ts'
 const FIELDS: Record<keyof Handler, true> = {
   concurrency: true,
   groupConcurrency: true,
+  groupTurns: true,
   rate: true,
   uses: true,
   limits: true,
@@ -38,6 +46,7 @@ export interface RegisteredHandler {
   type: string
   maxConcurrency: number | null
   groupConcurrency: number | null
+  groupTurns: GroupTurns
   rate: Rate | null
   /** Defaults of tasks without these fields. */
   defaults: SpecDefaults
@@ -86,10 +95,10 @@ const ANNOUNCED_AT_ONCE = 500
 /** Registers the types of handlers with the store. */
 export async function announce(queue: TaskSource, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
   const told = [...handlers].map(([type, { payloadSchemaJson: payloadSchema, ...handler }]) => {
-    const { maxConcurrency, groupConcurrency, rate, limits, retry, retention, defaults } = handler
+    const { maxConcurrency, groupConcurrency, groupTurns, rate, limits, retry, retention, defaults } = handler
     return [
       type,
-      { maxConcurrency, groupConcurrency, rate, limits, retry, retention, payloadSchema, defaults },
+      { maxConcurrency, groupConcurrency, groupTurns, rate, limits, retry, retention, payloadSchema, defaults },
     ] as const
   })
   for (let from = 0; from < told.length; from += ANNOUNCED_AT_ONCE) {
@@ -132,11 +141,14 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
   const known = Object.keys(FIELDS)
   const stranger = Object.keys(handler).find((key) => !known.includes(key))
   if (stranger) throw invalid(`${where} has an unknown field \`${stranger}\`: allowed are ${known.join(', ')}`)
-  const { concurrency = null, groupConcurrency = null, maxRetry = null, retry = {} } = handler
+  const { concurrency = null, groupConcurrency = null, groupTurns = 'tasks', maxRetry = null, retry = {} } = handler
   const { payload = null, isolate = false } = handler
   for (const [field, limit] of Object.entries({ concurrency, groupConcurrency })) {
     if (limit === null || (Number.isInteger(limit) && limit >= 1)) continue
     throw invalid(`${where} has ${field} ${limit}: it must be an integer of 1 or more, or null for no limit`)
+  }
+  if (!GROUP_TURNS.includes(groupTurns)) {
+    throw invalid(`${where} has groupTurns ${JSON.stringify(groupTurns)}: it must be "tasks" or "time"`)
   }
   if (maxRetry !== null && !(Number.isInteger(maxRetry) && maxRetry >= 0 && maxRetry <= TASK_LIMITS.retryMax)) {
     throw invalid(`${where} has maxRetry ${maxRetry}: it must be an integer from 0 to ${TASK_LIMITS.retryMax}`)
@@ -165,6 +177,7 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
     type,
     maxConcurrency: concurrency,
     groupConcurrency,
+    groupTurns,
     rate: rateOf(where, handler.rate ?? null, (per) => ms('rate.per', per)),
     usesOf: typeof uses === 'function' ? uses : null,
     limits: limitsOf(where, handler.limits ?? {}, ms),

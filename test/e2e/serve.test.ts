@@ -201,11 +201,13 @@ it('is controlled from the command line', async () => {
     group_concurrency: 2,
     rate: { max: 90, per: 60 },
   })
-  run('limit', 'example', '--group-limit', 'none', '--rate', 'none')
-  expect(JSON.parse(run('limit', 'example', '--json').stdout)).toMatchObject({ group_concurrency: null, rate: null })
+  run('limit', 'example', '--group-limit', 'none', '--rate', 'none', '--group-turns', 'time')
+  const cleared = { group_concurrency: null, rate: null, group_turns: 'time' }
+  expect(JSON.parse(run('limit', 'example', '--json').stdout)).toMatchObject(cleared)
   for (const wrong of [
     ['--rate', '5'],
     ['--group-limit', 'x'],
+    ['--group-turns', 'x'],
   ])
     expect(run('limit', 'example', ...wrong).status).toBe(2)
   run('submit', 'example', '{"duration": 0}', '--group', 'acme', '--wait')

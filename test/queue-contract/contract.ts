@@ -16,6 +16,7 @@ import { explainContract } from './explain.ts'
 import { Fixture, type Open, WORKER } from './fixture.ts'
 import { flowsContract } from './flows.ts'
 import { getContract } from './get.ts'
+import { groupTimeContract } from './group-time.ts'
 import { groupsContract } from './groups.ts'
 import { healthContract } from './health.ts'
 import { historyContract } from './history.ts'
@@ -104,6 +105,7 @@ export function queueContract(name: string, open: Open, randomRuns = 60, openFor
     configureTypeContract(fixture)
     declareHandlersContract(fixture)
     groupsContract(fixture)
+    groupTimeContract(fixture)
     ratesContract(fixture)
     holdsContract(fixture)
     demandContract(fixture)

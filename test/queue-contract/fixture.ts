@@ -1,4 +1,13 @@
-import type { Lease, Queue, QueueOptions, Rate, Settled, TypeInfo, WorkerIdentity } from '../../src/queue/queue.ts'
+import type {
+  GroupTurns,
+  Lease,
+  Queue,
+  QueueOptions,
+  Rate,
+  Settled,
+  TypeInfo,
+  WorkerIdentity,
+} from '../../src/queue/queue.ts'
 import type { Outcome } from '../../src/task/outcome.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec, type Task, type TaskSpec } from '../../src/task/task.ts'
@@ -21,7 +30,7 @@ export const WORKER: WorkerIdentity = {
 }
 
 /** The limits that a handler may set beside the concurrency. */
-export type HandlerLimits = { groupConcurrency?: number | null; rate?: Rate | null }
+export type HandlerLimits = { groupConcurrency?: number | null; groupTurns?: GroupTurns; rate?: Rate | null }
 
 /** The environment of each test: a fresh store, a clock that tests move, and short forms of the usual steps. */
 export class Fixture {

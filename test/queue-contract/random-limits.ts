@@ -141,7 +141,8 @@ export class RandomLimits {
     for (const type of TYPES) {
       const [group, max] = [this.#pick([null, 1, 2]), this.#pick([null, null, 3])]
       this.model.types.set(type, { max, group, paused: false })
-      const handler = { ...HANDLER, maxConcurrency: max, groupConcurrency: group }
+      const groupTurns = this.#pick(['tasks', 'time'] as const)
+      const handler = { ...HANDLER, maxConcurrency: max, groupConcurrency: group, groupTurns }
       await this.#queue.configureType(type, { handler })
     }
     for (const name of LIMITS) {

@@ -71,6 +71,20 @@ describe('limits', () => {
     expect((await limit({})).body.errors).toContainEqual({ path: 'max_concurrency', message: expect.any(String) })
   })
 
+  it('set what the groups of a type share while they take turns', async () => {
+    expect((await get('/concurrency/plain')).body.group_turns).toBe('tasks')
+    const set = await post('/concurrency', { task_type: 'plain', group_turns: 'time' })
+    expect([set.status, set.body]).toEqual([200, { task_type: 'plain', max_concurrency: null, group_turns: 'time' }])
+    expect((await get('/concurrency/plain')).body.group_turns).toBe('time')
+    expect((await get('/types')).body.types).toContainEqual(
+      expect.objectContaining({ type: 'plain', group_turns: 'time' }),
+    )
+    for (const bad of ['fair', null, 1]) {
+      expect((await post('/concurrency', { task_type: 'plain', group_turns: bad })).status).toBe(400)
+    }
+    await post('/concurrency', { task_type: 'plain', group_turns: 'tasks' })
+  })
+
   it('of a rate are set, shown and removed', async () => {
     const { status, body } = await post('/types/plain/rate', { max: 1, per: '1h' })
     expect([status, body.rate]).toEqual([200, { max: 1, per: 3_600 }])

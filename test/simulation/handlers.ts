@@ -60,9 +60,9 @@ export function drawnHandlers(
 }
 
 function limitsOf({ plan }: World, type: string) {
-  const { maxConcurrency: concurrency, groupConcurrency, rate } = plan.types[type]!
+  const { maxConcurrency: concurrency, groupConcurrency, groupTurns, rate } = plan.types[type]!
   const retry = { base: '20ms', cap: '100ms' }
-  return { concurrency, groupConcurrency, rate: rate && { max: rate.max, per: `${rate.perMs}ms` }, retry }
+  return { concurrency, groupConcurrency, groupTurns, rate: rate && { max: rate.max, per: `${rate.perMs}ms` }, retry }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -1,9 +1,10 @@
-import type { LimitSettings, Rate } from '../../src/queue/queue.ts'
+import type { GroupTurns, LimitSettings, Rate } from '../../src/queue/queue.ts'
 import type { SeededRandom } from './random.ts'
 
 export interface PlannedType {
   maxConcurrency: number | null
   groupConcurrency: number | null
+  groupTurns: GroupTurns
   rate: Rate | null
   processTimeoutMs: number
   queueTimeoutMs: number
@@ -96,6 +97,7 @@ function drawType(random: SeededRandom): PlannedType {
   return {
     maxConcurrency: random.one([null, 1, 2, 3]),
     groupConcurrency: random.one([null, null, 1, 2]),
+    groupTurns: random.one(['tasks', 'time']),
     rate: random.chance(0.2) ? { max: random.between(1, 5), perMs: random.one([50, 300]) } : null,
     processTimeoutMs: random.one([0, 60, 400, 2_500]),
     queueTimeoutMs: random.one([0, 0, 500, 5_000]),

@@ -49,9 +49,9 @@ export class World {
       eventsMax: 1e9,
     })
     const world = new World(broken(queue), time, plan, random)
-    for (const [type, { maxConcurrency, groupConcurrency, rate }] of Object.entries(plan.types)) {
+    for (const [type, { maxConcurrency, groupConcurrency, groupTurns, rate }] of Object.entries(plan.types)) {
       const retry = { ...RETRY_DEFAULTS, baseMs: 20, capMs: 100 }
-      const handler = { maxConcurrency, groupConcurrency, rate, retry, payloadSchema: null, defaults: {} }
+      const handler = { maxConcurrency, groupConcurrency, groupTurns, rate, retry, payloadSchema: null, defaults: {} }
       await queue.configureType(type, { handler })
     }
     for (const [name, handler] of Object.entries(plan.limits)) await queue.configureLimit(name, { handler })

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { beforeAll, expect, it } from 'vitest'
-import type { Queue, QueueOptions, Rate } from '../../src/queue/queue.ts'
+import type { HandlerSettings, Queue, QueueOptions, Rate } from '../../src/queue/queue.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
@@ -36,9 +36,9 @@ class Life {
     const limits = { maxConcurrency: 40, groupConcurrency: 2, rate: { max: 1_000, perMs: 10_000 } as Rate | null }
     const handler = { ...limits, retry: RETRY_DEFAULTS, payloadSchema: null, defaults: {} }
     await this.queue.declareHandlers(
-      new Map([
+      new Map<string, HandlerSettings>([
         ['t', handler],
-        ['u', { ...handler, rate: null }],
+        ['u', { ...handler, rate: null, groupTurns: 'time' }],
       ]),
     )
     const first = await this.#submit([
@@ -123,8 +123,18 @@ it('SQLite keeps no rows of what is gone', async () => {
 /** Types with their lanes and statistics, positions and clocks: none grows with tasks or workers. */
 const KEPT_ON_REDIS = [
   ...['awaited:looked_at', 'back_off', 'birth', 'clock', 'counts', 'ended_until', 'events', 'events:birth'],
-  ...['events:bytes', 'events:clock', 'index:looked_at', 'index:tidied', 'known', 'lanes', 'lone_from', 'rested:t:0'],
-  ...['rested:t:1', 'rested:u:0', 'rotation_clock:t:0', 'rotation_clock:t:1', 'rotation_clock:u:0', 'rounds', 'rules'],
+  ...[
+    'events:bytes',
+    'events:clock',
+    'group_turns',
+    'index:looked_at',
+    'index:tidied',
+    'known',
+    'lanes',
+    'lone_from',
+    'rested:t:0',
+  ],
+  ...['rested:t:1', 'rotation_clock:t:0', 'rotation_clock:t:1', 'rounds', 'rules'],
   // The consumer `-` has the entries that were given back.
   ...['s:t:1 consumers', 'started', 'totals'],
 ]

@@ -240,6 +240,7 @@ it.each([
   [{ t: {} }, /no function/],
   [{ t: { run: forever, concurrency: 0 } }, /integer of 1 or more/],
   [{ t: { run: forever, groupConcurrency: 1.5 } }, /has groupConcurrency 1.5: it must be an integer of 1 or more/],
+  [{ t: { run: forever, groupTurns: 'fair' } }, /has groupTurns "fair": it must be "tasks" or "time"/],
   [{ t: { run: forever, rate: 5 } }, /not \{ max, per \}/],
   [{ t: { run: forever, rate: { max: 5 } } }, /not \{ max, per \}/],
   [{ t: { run: forever, rate: { max: 0, per: '1s' } } }, /rate.max 0: it must be an integer from 1 to 1000000/],

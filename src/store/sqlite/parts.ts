@@ -9,6 +9,7 @@ import { Logs } from './records/logs.ts'
 import { GroupScheduler } from './turn/group-scheduler.ts'
 import { Planner } from './turn/planner.ts'
 import { RateLog } from './turn/rate-log.ts'
+import { SharedTime } from './turn/shared-time.ts'
 import { Rates } from './types/rates.ts'
 import { Registry } from './types/types.ts'
 
@@ -32,8 +33,9 @@ export interface Parts {
 export function partsOf(database: Database, options: StoreOptions): Parts {
   const rateLog = new RateLog(database)
   const limits = new Limits(database, rateLog)
-  const groups = new GroupScheduler(database, limits)
   const registry = new Registry(database, options)
+  const time = new SharedTime(database, (type) => registry.rules(type)?.groupTurns === 'time')
+  const groups = new GroupScheduler(database, limits, time)
   return {
     database,
     options,

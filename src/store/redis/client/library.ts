@@ -67,6 +67,7 @@ const SHARED = [
   'ready',
   'limits',
   'group-permits',
+  'shared-time',
   'groups',
   'limit-lanes',
   'limit-settings',

@@ -1,7 +1,8 @@
 -- Checks types and their lanes: leases that are due, and lanes that do not run; a part of sweep.lua.
 
 -- Deletes the positions of groups that have no task waiting; the position of tasks without a group is kept.
-local function clear_rested(step, lane)
+local function clear_rested(step, lane, is_idle)
+  if shared_time.is_of(step, lane.type) then return shared_time.tidy(step, lane, is_idle) end
   local rested = step.prefix .. KEY.rested .. lane.name
   local alone = call('HGET', rested, '')
   call('UNLINK', rested)
@@ -37,13 +38,16 @@ local function repair_lanes(step, sweep, kind, rules)
   for _, lane in ipairs(lanes_here) do
     waiting = waiting + count_waiting_in(lane)
     if has_streams_of_groups(step, lane) and adopt_groups(step, lane) then sweep.more = true end
-    if call('EXISTS', prefix .. KEY.rested .. lane.name) == 1 then clear_rested(step, lane) end
     recheck_limits(step, lane)
     limits.tidy_lanes(step, lane)
   end
+  local running = call('ZCARD', prefix .. KEY.running .. kind)
+  for _, lane in ipairs(lanes_here) do
+    local has_rested = call('EXISTS', prefix .. KEY.rested .. lane.name, prefix .. KEY.paces .. lane.name) > 0
+    if has_rested then clear_rested(step, lane, waiting + running == 0) end
+  end
   if rules.group_limit ~= '' then group_permits.keep(step, kind) end
   local parked_until = call('ZSCORE', prefix .. KEY.parked, kind)
-  local running = call('ZCARD', prefix .. KEY.running .. kind)
   local may_start = rules.paused == '0' and (rules.limit == '' or running < tonumber(rules.limit))
   if parked_until == 'inf' and may_start then unpark(step, kind) end
   for _, lane in ipairs(lanes_here) do

@@ -152,7 +152,7 @@ function join_rotation(step, lane, groups, firsts, present, positions)
       crowded[#crowded + 1] = group
     else
       if limits.are_used(group) then limits.note_lane(step, lane, group) end
-      places[#places + 1] = position or age_of(firsts[group])
+      places[#places + 1] = position and shared_time.from_rest(step, lane, position) or age_of(firsts[group])
       places[#places + 1] = group
       if position then
         back[#back + 1] = group
@@ -256,10 +256,10 @@ local function place_arrivals(step, lane, arrivals)
   local prefix = step.prefix
   local groups, firsts, several = arrivals.groups, arrivals.firsts, arrivals.several
   local present, positions = read_places(step, lane, groups)
-  local alone, queued = {}, {}
+  local alone, queued, shares_time = {}, {}, shared_time.is_of(step, lane.type)
   lone.begin(step, lane)
   for _, group in ipairs(groups) do
-    local is_new = not (several[group] or present[group] or positions[group] or limits.are_used(group))
+    local is_new = not (shares_time or several[group] or present[group] or positions[group] or limits.are_used(group))
     local score = is_new and lone.score_of(step, lane, firsts[group])
     if score then
       local size = #alone

@@ -36,6 +36,8 @@ export const KEYS = {
   /** Groups that have reached their limit, and those that have no tasks left, with their last position. */
   at_limit: 'at_limit:',
   rested: 'rested:',
+  /** Means of recent running times (ms) of a lane's groups, in types whose groups share running time. */
+  paces: 'paces:',
   /** Groups of the first version with groups: a stream for each, and their order. */
   group_stream: 'g:',
   ring: 'ring:',
@@ -162,6 +164,8 @@ export const KEYS = {
   ceilings: 'ceilings',
   /** Type → its retention, as JSON of the values that operators `set` and of those of the `handler`. */
   retention: 'retention',
+  /** Type → `tasks` or `time`, its source: what its groups share fairly. */
+  group_turns: 'group_turns',
   /** The time at which a type was last served, and permanently known types. */
   known: 'known',
   declared: 'declared',

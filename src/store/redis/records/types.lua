@@ -1,10 +1,10 @@
 -- The records of types; a part of the code that all steps share. registry.ts reads and writes them.
 local read_types, type_values
-local TYPE_FIELDS = { 'rules', 'held', 'back_off', 'schemas', 'defaults', 'ceilings', 'retention', 'declared' }
+local TYPE_FIELDS = { 'rules', 'held', 'back_off', 'schemas', 'defaults', 'ceilings', 'retention', 'declared', 'turns' }
 -- The hash of each, by the type's name; `held` is in `rules` as well, and `declared` is a set.
 local TYPE_KEYS = {
   rules = KEY.rules, back_off = KEY.back_off, schemas = KEY.schemas, defaults = KEY.defaults, ceilings = KEY.ceilings,
-  retention = KEY.retention,
+  retention = KEY.retention, turns = KEY.group_turns,
 }
 do
 

@@ -237,7 +237,7 @@ local function take_run(step, turn, lane, one, most, tasks)
     picked[index + 1] = { group = one.group, part = one.part, entry = entries[index + 1], uses = uses }
   end
   local started = start_picked(step, turn, lane, picked, tasks)
-  one.started, one.has_more = started > 0, #entries > #picked
+  one.started, one.has_more, one.starts = started > 0, #entries > #picked, started
   if not one.has_more then call('SREM', step.prefix .. KEY.crowded .. lane.name, one.group) end
   order.move_on(step, lane, { one })
   return started
@@ -307,7 +307,8 @@ function take_of_group(step, turn, lane, part, most, tasks)
   if #entries == #picked then call('SREM', step.prefix .. KEY.crowded .. lane.name, part.group) end
   if started > 0 then
     local has_more = #entries > #picked
-    order.serve(step, lane, { { group = part.group, part = part, newcomer = entries[1], has_more = has_more } })
+    local one = { group = part.group, part = part, newcomer = entries[1], has_more = has_more, starts = started }
+    order.serve(step, lane, { one })
   else
     renew_age(step, part, entries[1])
   end

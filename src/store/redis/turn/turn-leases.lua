@@ -17,7 +17,8 @@ local function room_for_named(step)
       and call('HEXISTS', prefix .. KEY.rules, kind .. '/lanes') == 0
       and call('HEXISTS', prefix .. KEY.back_off, kind) == 0 and call('HEXISTS', prefix .. KEY.ceilings, kind) == 0
       and call('SISMEMBER', prefix .. KEY.declared, kind) == 0
-      and call('HEXISTS', prefix .. KEY.retention, kind) == 0 then
+      and call('HEXISTS', prefix .. KEY.retention, kind) == 0
+      and call('HEXISTS', prefix .. KEY.group_turns, kind) == 0 then
       call('HDEL', prefix .. KEY.known, kind)
       call('HDEL', prefix .. KEY.rules, kind, kind .. '/held')
     end
@@ -136,6 +137,9 @@ local function succeed(step, ref, lane, entry, attempts, tail, result)
     end
   end
   if not group then append(step.left, lane, entry) end
+  if shared_time.is_of(step, lane.type) then
+    shared_time.ended(step, lane, group or '', tail:match('^%d+|%d+|%d+|%d+|%d+|%d+|(%d+)|'))
+  end
   finish(step, lane, ref, 'success', pack_success(step, attempts, tail, result))
   collect_success(step, lane, ref, attempts, result)
 end
@@ -191,6 +195,7 @@ local function settle(step, outcome, lease, lane)
   task.lost_leases, task.run_at = outcome.lost_leases or task.lost_leases, outcome.run_at or task.run_at
   local extras, payload, key, group = task.extras, task.payload, labels_in(task.extras)
   leave_lease(step, ref, lane)
+  shared_time.ended(step, lane, group or '', task.started_at)
   limits.leave(step, ref, extras, task.started_at, outcome.usage)
   if outcome.hold_ms and outcome.hold_ms ~= '' then
     task.error = error

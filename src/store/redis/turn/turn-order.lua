@@ -111,10 +111,11 @@ end
 function order.serve(step, lane, served)
   local prefix = step.prefix
   if #served == 0 then return end
-  local last_position = call('INCRBY', prefix .. KEY.rotation_clock .. lane.name, #served) - #served
+  local by_time = shared_time.is_of(step, lane.type) and shared_time.positions(step, lane, served)
+  local last_position = by_time or call('INCRBY', prefix .. KEY.rotation_clock .. lane.name, #served) - #served
   local stay, leave, positions, newcomers = {}, {}, {}, {}
   for index, one in ipairs(served) do
-    local group, position = one.group, string.format('%d', last_position + index)
+    local group, position = one.group, by_time and by_time[index] or string.format('%d', last_position + index)
     if one.newcomer and not one.is_lone then newcomers[#newcomers + 1] = one.newcomer .. '|' .. group end
     if one.uses then limits.visited(step, lane, group) end
     if group == '' or one.has_more then
@@ -127,7 +128,8 @@ function order.serve(step, lane, served)
   end
   many('ZADD', prefix .. KEY.rotation .. lane.name, stay)
   many('ZREM', prefix .. KEY.rotation .. lane.name, leave)
-  if positions[1] and order.has_served(step, lane) then many('HSET', prefix .. KEY.rested .. lane.name, positions) end
+  local keeps = positions[1] and (by_time or order.has_served(step, lane))
+  if keeps then many('HSET', prefix .. KEY.rested .. lane.name, positions) end
   many('ZREM', prefix .. KEY.unserved .. lane.name, newcomers)
 end
 

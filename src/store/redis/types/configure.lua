@@ -49,6 +49,9 @@ local function apply(step, kind, before, after)
       for _, group in ipairs(call('HKEYS', prefix .. KEY.at_limit .. lane.name)) do end_at_limit(step, lane, group) end
     end
   end
+  if before.turns:sub(1, 5) == 'time,' and after.turns:sub(1, 5) ~= 'time,' then
+    for _, lane in ipairs(lanes_of_type(step, kind)) do shared_time.ended_for(step, lane) end
+  end
   if before.rules ~= '' and (after.rules ~= before.rules or after.held ~= before.held) then unpark(step, kind) end
 end
 

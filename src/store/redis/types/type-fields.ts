@@ -14,6 +14,8 @@ export type TypeFields = [
   ceilings: string,
   retention: string,
   declared: string,
+  /** `tasks,source` or `time,source`; '' for tasks of the handler. */
+  turns: string,
 ]
 
 /** The back-off of a type's retries; scripts read the other rules of the type themselves. */
@@ -27,8 +29,9 @@ export function readType(fields: TypeFields): TypeRecord {
 }
 
 /** What claims need of a type. */
-export function readRules([rules, heldUntil, , , , , , declared]: TypeFields) {
+export function readRules([rules, heldUntil, , , , , , declared, turnsOfGroups]: TypeFields) {
   const [paused, limit, limitBy, groupLimit, groupBy, max, per, rateBy] = rules.split(',')
+  const [turns, turnsBy] = turnsOfGroups.split(',')
   const number = (text: string | undefined) => (text ? Number(text) : null)
   return {
     declared: declared === '1',
@@ -36,10 +39,12 @@ export function readRules([rules, heldUntil, , , , , , declared]: TypeFields) {
     heldUntil: number(heldUntil),
     maxConcurrency: number(limit),
     groupConcurrency: number(groupLimit),
+    groupTurns: turns === 'time' ? ('time' as const) : ('tasks' as const),
     rate: max ? { max: Number(max), perMs: Number(per) } : null,
     setByOperator: {
       maxConcurrency: limitBy === OPERATOR,
       groupConcurrency: groupBy === OPERATOR,
+      groupTurns: turnsBy === OPERATOR,
       rate: rateBy === OPERATOR,
     },
   }
@@ -60,7 +65,7 @@ export function hasHandler([, , backOff]: TypeFields): boolean {
 
 /** @param isHandled whether a handler has declared the type */
 export function writeType(record: TypeRecord, isHandled: boolean): TypeFields {
-  const { maxConcurrency, groupConcurrency, rate, setByOperator: by, retention, payloadSchema } = record
+  const { maxConcurrency, groupConcurrency, groupTurns, rate, setByOperator: by, retention, payloadSchema } = record
   const source = (isSet: boolean) => (isSet ? OPERATOR : 'h')
   const limits = [maxConcurrency ?? '', source(by.maxConcurrency), groupConcurrency ?? '', source(by.groupConcurrency)]
   const json = (value: object) => (Object.keys(value).length === 0 ? '' : JSON.stringify(value))
@@ -74,6 +79,7 @@ export function writeType(record: TypeRecord, isHandled: boolean): TypeFields {
     json(record.ceilings),
     hasRetention ? JSON.stringify(retention) : '',
     record.declared ? '1' : '0',
+    groupTurns === 'tasks' && !by.groupTurns ? '' : `${groupTurns},${source(by.groupTurns)}`,
   ]
 }
 

@@ -3,7 +3,7 @@
 -- KEYS  the partition's prefix
 -- ARGV  now, number of types, each
 -- Returns per type {digest or '' if it does not exist, the values of TYPE_FIELDS}
--- Cost  eight commands for all types together
+-- Cost  nine commands for all types together
 function steps.types(step)
   local kinds, answers = {}, {}
   for index = 1, number(step) do kinds[index] = arg(step) end

@@ -51,7 +51,8 @@ export class Inspection {
     const rows = names && [...names].sort().flatMap((name): Row[] => this.#database.all('typeByName', name))
     const types = (rows ?? this.#database.all('allTypes')).map((row): TypeFacts => {
       const type = row.type as string
-      const { maxConcurrency, groupConcurrency, rate, paused, heldUntil, declared, ...record } = rulesOf(row)
+      const { maxConcurrency, groupConcurrency, groupTurns, rate, paused, heldUntil, declared, ...record } =
+        rulesOf(row)
       const { payloadSchema, defaults, ceilings, retention } = record
       return {
         type,
@@ -59,6 +60,7 @@ export class Inspection {
         counts: counts.get(type) ?? noStoredCounts(),
         maxConcurrency,
         groupConcurrency,
+        groupTurns,
         rate,
         paused,
         heldUntil: heldUntil !== null && heldUntil > now ? heldUntil : null,

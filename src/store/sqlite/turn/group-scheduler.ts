@@ -6,6 +6,7 @@ import type { Rooms } from '../limits/rooms.ts'
 import { usesOf } from '../records/rows.ts'
 import { nextOfGroups, PRIORITY_ABOVE_ALL } from './groups-named.ts'
 import { byTurn, isOneTooMany, type Plan, type PlannedGroup, takeTurns } from './lane-plan.ts'
+import type { Lane, SharedTime } from './shared-time.ts'
 
 const GONE: Row = { served: 0, since: 0, since_seq: 0 }
 /** Maximum number of groups that an explanation reads. */
@@ -46,12 +47,14 @@ interface InUse {
 export class GroupScheduler {
   readonly #database: Database
   readonly #limits: Limits
+  readonly #time: SharedTime
   /** By type; queried once, and again when another process may have written. May name what is gone. */
   readonly #inUse = new Map<string, InUse>()
 
-  constructor(database: Database, limits: Limits) {
+  constructor(database: Database, limits: Limits, time: SharedTime) {
     this.#database = database
     this.#limits = limits
+    this.#time = time
   }
 
   forget(): void {
@@ -67,12 +70,12 @@ export class GroupScheduler {
 
   /**
    * Whether a task that becomes ready is lone: marked by the caller, it is in the rotation. Otherwise, `join` follows.
-   * A task that uses limits never is.
+   * A task that uses limits, or whose type shares running time, never is.
    *
    * @param seq of the task if it is stored as ready already
    */
   isLone(type: string, priority: number, lane: string, seq = 0): boolean {
-    if (usesLimits(lane)) return false
+    if (usesLimits(lane) || this.#time.isOf(type)) return false
     const inUse = this.#inUseOf(type)
     if (inUse.ring && this.#database.get('ringPlace', type, priority, lane)) return false
     const other = this.#database.get('readyInGroup', type, priority, lane, seq)
@@ -102,8 +105,10 @@ export class GroupScheduler {
     if (usesLimits(lane)) this.#database.run('ringUnblock', type, priority, lane)
   }
 
-  /** A permit of the group of a lane became free. */
-  freed(type: string, lane: string): void {
+  /** The lease of a task has ended: its running time counts, and a permit of its group became free. */
+  freed(task: Lane & { startedAt: number | null }, now: number): void {
+    this.#time.ended(task, now)
+    const { type, lane } = task
     const group = groupOfLane(lane)
     if (group !== '') this.#database.run('ringFreed', type, group)
   }
@@ -111,6 +116,12 @@ export class GroupScheduler {
   /** The limit of the type's groups has changed. */
   limitChanged(type: string): void {
     this.#database.run('ringAllFreed', type)
+  }
+
+  /** The groups of the type share something else. */
+  turnsChanged(type: string): void {
+    this.#time.changed(type)
+    this.#inUse.delete(type)
   }
 
   /** The ready tasks of a type that run next, in order. Changes no turn: see `served`. */
@@ -177,25 +188,39 @@ export class GroupScheduler {
 
   /** Tasks were started, in this order: their groups move to the end of the rotation. */
   served(tasks: readonly Task[], limitOf: (type: string) => GroupLimit): void {
-    const last = new Map<string, Task>()
-    for (const task of tasks) {
-      const inUse = this.#inUseOf(task.type)
-      const lane = laneOf(task.group, task.uses)
+    const lanes = new Map<string, Lane & { starts: number; group: string }>()
+    for (const { type, priority, group, uses } of tasks) {
+      const inUse = this.#inUseOf(type)
+      const lane = laneOf(group, uses)
       if (!inUse.ring && (lane !== '' || !inUse.lone)) continue
       inUse.ring = true
-      const key = `${task.type} ${task.priority} ${lane}`
-      last.delete(key)
-      last.set(key, task)
+      const key = `${type} ${priority} ${lane}`
+      const starts = (lanes.get(key)?.starts ?? 0) + 1
+      lanes.delete(key)
+      lanes.set(key, { type, priority, lane, starts, group: group ?? '' })
     }
-    if (last.size === 0) return
-    const served = [...last.values()].map(({ type, priority, group, uses }) => {
-      return [type, priority, laneOf(group, uses), limitOf(type).of(group ?? ''), group ?? '']
+    if (lanes.size === 0) return
+    const all = [...lanes.values()]
+    const timed = Map.groupBy(
+      all.filter(({ type }) => this.#time.isOf(type)),
+      ({ type, priority }) => `${type} ${priority}`,
+    )
+    const positions = new Map(
+      [...timed.values()].flatMap((some) => {
+        const at = this.#time.positions(some)
+        return some.map((lane, index) => [lane, at[index]!] as const)
+      }),
+    )
+    const served = all.map((one) => {
+      const { type, priority, lane, group } = one
+      return [type, priority, lane, limitOf(type).of(group), group, positions.get(one) ?? null]
     })
     this.#database.run('ringServed', JSON.stringify(served))
   }
 
   /** Removes up to `max` groups that have nothing ready; returns how many. */
   drop(max: number): number {
+    this.#time.forgetIdle()
     const dropped = this.#database.run('ringDropEmpty', max)
     this.#database.run('ringDropAlone')
     this.#inUse.clear()

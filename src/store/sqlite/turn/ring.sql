@@ -104,18 +104,23 @@ WHERE status = 'pending' AND task_group <> '' AND type = ? AND priority = ? AND 
 ORDER BY run_at, seq LIMIT 0 + ?;
 
 -- name: ringJoin
--- A task of a group became ready: type, priority, group, run_at, seq.
+-- A task of a group became ready: type, priority, group, run_at, seq. In a type that shares running time, a lane that
+-- had nothing ready has no credit from that time.
 INSERT INTO ring (type, priority, task_group, state, since, since_seq) VALUES (?, ?, ?, 'ready', ?, ?)
-ON CONFLICT DO UPDATE SET state = 'ready', blocked_by = NULL, need = NULL, since = min(since, excluded.since),
+ON CONFLICT DO UPDATE SET state = 'ready', blocked_by = NULL, need = NULL,
+  served = CASE WHEN state = 'empty' AND served > 0 THEN max(served, ifnull((
+    SELECT at FROM ring_clocks c WHERE c.type = excluded.type AND c.priority = excluded.priority
+  ), 0)) ELSE served END,
+  since = min(since, excluded.since),
   since_seq = CASE WHEN (excluded.since, excluded.since_seq) < (since, since_seq) THEN excluded.since_seq
     ELSE since_seq END
 WHERE state <> 'ready' OR (excluded.since, excluded.since_seq) < (since, since_seq);
 
 -- name: ringServed
--- ?1 JSON list of [type, priority, lane, limit of its group, its group], in order: each moves to the end, and out of
--- the rotation if it has nothing more to serve.
+-- ?1 JSON list of [type, priority, lane, limit of its group, its group, its position or null for the end], in order:
+-- each moves there, and out of the rotation if it has nothing more to serve.
 INSERT INTO ring (type, priority, task_group, served, state)
-SELECT type, priority, task_group, (SELECT ifnull(max(served), 0) FROM ring) + place, CASE
+SELECT type, priority, task_group, ifnull(position, (SELECT ifnull(max(served), 0) FROM ring) + place), CASE
   WHEN task_group = '' THEN 'alone'
   WHEN NOT EXISTS (SELECT 1 FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = s.type
     AND t.task_group = s.task_group AND t.priority = s.priority) THEN 'empty'
@@ -124,7 +129,7 @@ SELECT type, priority, task_group, (SELECT ifnull(max(served), 0) FROM ring) + p
   ELSE 'ready' END
 FROM (
   SELECT key + 1 AS place, value ->> 0 AS type, value ->> 1 AS priority, value ->> 2 AS task_group, value ->> 3 AS most,
-    value ->> 4 AS lanes_from
+    value ->> 4 AS lanes_from, value ->> 5 AS position
   FROM json_each(?1)
 ) s
 WHERE true
@@ -145,8 +150,11 @@ WHERE type = ?1 AND task_group >= '' || ?2 AND task_group < ?2 || ' ' AND +state
 UPDATE ring SET state = 'ready' WHERE state = 'full' AND type = ?;
 
 -- name: ringDropEmpty
+-- A lane that has used more running time than others keeps its position until they have used as much.
 DELETE FROM ring WHERE (type, task_group, priority) IN (
-  SELECT type, task_group, priority FROM ring WHERE state = 'empty' LIMIT 0 + ?
+  SELECT type, task_group, priority FROM ring WHERE state = 'empty' AND NOT EXISTS (
+    SELECT 1 FROM ring_clocks c WHERE c.type = ring.type AND c.priority = ring.priority AND c.at < ring.served
+  ) LIMIT 0 + ?
 );
 
 -- name: ringDropAlone

@@ -296,7 +296,7 @@ export class Transitions {
   #end(tx: Tx, held: TaskState, ending: Ending): Status | null {
     const settlement = settle(held, ending, this.#policy(held.type), tx.now, this.#options.random())
     if (!this.#finish(tx, held, settlement)) return null
-    this.#groups.freed(held.type, held.lane)
+    this.#groups.freed(held, tx.now)
     if (held.uses !== NO_USES) this.#limits.ended(tx, held, held.uses, 'usage' in ending ? ending.usage : undefined)
     tx.touchedTypes.add(held.type)
     if (settlement.holdMs !== undefined) this.#hold(held, settlement.heldLimit ?? null, tx.now + settlement.holdMs)

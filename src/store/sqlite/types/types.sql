@@ -14,16 +14,18 @@ SELECT count(*) AS n FROM types WHERE last_seen > ?;
 -- Deletes types that have nothing but a name, and that no worker has served since ?1.
 DELETE FROM types WHERE last_seen <= ?1 AND declared = 0 AND paused = 0 AND ceilings = '{}'
   AND retention = '{"set":{},"handler":{}}'
-  AND max_concurrency_source = 'handler' AND group_concurrency_source = 'handler' AND rate_source = 'handler'
-  AND max_concurrency IS NULL AND group_concurrency IS NULL AND rate_max IS NULL
+  AND max_concurrency_source = 'handler' AND group_concurrency_source = 'handler'
+  AND group_turns_source = 'handler' AND rate_source = 'handler'
+  AND max_concurrency IS NULL AND group_concurrency IS NULL AND group_turns = 'tasks' AND rate_max IS NULL
   AND payload_schema IS NULL AND spec_defaults = '{}'
   AND NOT EXISTS (SELECT 1 FROM counts WHERE counts.type = types.type)
   AND NOT EXISTS (SELECT 1 FROM documents WHERE documents.type = types.type);
 
 -- name: putType
 UPDATE types SET declared = ?, paused = ?, held_until = ?, max_concurrency = ?, max_concurrency_source = ?,
-  group_concurrency = ?, group_concurrency_source = ?, rate_max = ?, rate_per_ms = ?, rate_source = ?,
-  retry_delays_ms = ?, retry_jitter = ?,  payload_schema = ?, spec_defaults = ?, ceilings = ?, retention = ?
+  group_concurrency = ?, group_concurrency_source = ?, group_turns = ?, group_turns_source = ?,
+  rate_max = ?, rate_per_ms = ?, rate_source = ?, retry_delays_ms = ?, retry_jitter = ?, payload_schema = ?,
+  spec_defaults = ?, ceilings = ?, retention = ?
 WHERE type = ?;
 
 -- name: holdType

@@ -80,6 +80,7 @@ export class Registry {
     if (change.handler) this.#database.run('typeSeen', tx.now, type)
     this.#rules.delete(type)
     if (after.groupConcurrency !== before.groupConcurrency) groups.limitChanged(type)
+    if (after.groupTurns !== before.groupTurns) groups.turnsChanged(type)
     if (before.rate && !after.rate) this.#database.run('dropStarts', type)
     tx.touchedTypes.add(type)
   }
@@ -171,10 +172,12 @@ export function rulesOf(row: Row): TypeRules {
     heldUntil: row.held_until as number | null,
     maxConcurrency: row.max_concurrency as number | null,
     groupConcurrency: row.group_concurrency as number | null,
+    groupTurns: row.group_turns as TypeRecord['groupTurns'],
     rate: row.rate_max === null ? null : { max: row.rate_max as number, perMs: row.rate_per_ms as number },
     setByOperator: {
       maxConcurrency: row.max_concurrency_source === OPERATOR,
       groupConcurrency: row.group_concurrency_source === OPERATOR,
+      groupTurns: row.group_turns_source === OPERATOR,
       rate: row.rate_source === OPERATOR,
     },
     delaysMs: JSON.parse(row.retry_delays_ms as string),
@@ -190,7 +193,7 @@ export function rulesOf(row: Row): TypeRules {
 
 /** The values of `putType`. */
 function valuesOf(record: TypeRecord): Value[] {
-  const { maxConcurrency, groupConcurrency, rate, setByOperator, payloadSchema, retention } = record
+  const { maxConcurrency, groupConcurrency, groupTurns, rate, setByOperator, payloadSchema, retention } = record
   const source = (isSet: boolean) => (isSet ? OPERATOR : 'handler')
   return [
     Number(record.declared),
@@ -200,6 +203,8 @@ function valuesOf(record: TypeRecord): Value[] {
     source(setByOperator.maxConcurrency),
     groupConcurrency,
     source(setByOperator.groupConcurrency),
+    groupTurns,
+    source(setByOperator.groupTurns),
     rate?.max ?? null,
     rate?.perMs ?? null,
     source(setByOperator.rate),
