@@ -1,11 +1,12 @@
 import { Type } from 'typebox'
 import type { Changed, Queue, TaskFilter } from '../queue/queue.ts'
-import { CHANGEABLE_STATUSES } from '../task/status.ts'
+import { CHANGEABLE_STATUSES, type Status, FINAL_STATUSES } from '../task/status.ts'
 import { count as countOf } from './fields.ts'
 
 /** Maximum count of a dry run, which reads each task without its payload. */
 const DRY_RUN_MAX = 100_000
 const PAGE = 1_000
+const PURGEABLE = FINAL_STATUSES
 
 export const ChangedSchema = Type.Object({ count: countOf('Number of changed tasks') }, { title: 'Changed' })
 
@@ -29,29 +30,40 @@ export async function changeAll(queue: Queue, change: 'cancel' | 'retry', filter
   return count
 }
 
-/** Returns the number of tasks that `changeAll` would change; `more`: counting stopped at the maximum. */
+/** Erases all matching tasks that have ended, a bounded number at a time; returns their number. */
+export async function purgeAll(queue: Queue, filter: TaskFilter): Promise<number> {
+  let count = 0
+  for await (const { ids } of pages(queue, PURGEABLE, filter)) {
+    const { results } = await queue.erase(ids)
+    count += results.filter(({ outcome }) => outcome === 'changed').length
+  }
+  return count
+}
+
+/** Returns the number of tasks that the change would change; `more`: counting stopped at the maximum. */
 export async function countAll(
   queue: Queue,
-  change: 'cancel' | 'retry',
+  change: 'cancel' | 'retry' | 'purge',
   filter: TaskFilter,
 ): Promise<{ count: number; more: boolean }> {
   let count = 0
-  for (const status of CHANGEABLE_STATUSES[change].filter(
-    (each) => filter.status === undefined || each === filter.status,
-  )) {
-    let cursor: string | null = null
-    do {
-      const page = await queue.list({
-        ...filter,
-        status,
-        limit: PAGE,
-        bare: true,
-        ...(cursor === null ? {} : { cursor }),
-      })
-      count += page.tasks.length
-      cursor = page.nextCursor
-      if (count >= DRY_RUN_MAX) return { count: DRY_RUN_MAX, more: count > DRY_RUN_MAX || cursor !== null }
-    } while (cursor !== null)
+  const statuses = change === 'purge' ? PURGEABLE : CHANGEABLE_STATUSES[change]
+  for await (const { ids, isLast } of pages(queue, statuses, filter)) {
+    count += ids.length
+    if (count >= DRY_RUN_MAX) return { count: DRY_RUN_MAX, more: count > DRY_RUN_MAX || !isLast }
   }
   return { count, more: false }
+}
+
+/** The ids of matching tasks, status by status; `isLast`: no page of the status follows. */
+async function* pages(queue: Queue, statuses: readonly Status[], filter: TaskFilter) {
+  for (const status of statuses.filter((each) => filter.status === undefined || each === filter.status)) {
+    let cursor: string | null = null
+    do {
+      const at = cursor === null ? {} : { cursor }
+      const page = await queue.list({ ...filter, status, limit: PAGE, bare: true, ...at })
+      cursor = page.nextCursor
+      yield { ids: page.tasks.map(({ id }) => id), isLast: cursor === null }
+    } while (cursor !== null)
+  }
 }

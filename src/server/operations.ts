@@ -143,6 +143,9 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'POST /api/v1/tasks/retry': {
     ...{ id: 'retryTasks', tag: 'Tasks', request: { type: 'example', status: 'failed' }, answer: counted },
   },
+  'POST /api/v1/tasks/purge': {
+    ...{ id: 'purgeTasks', tag: 'Tasks', request: { type: 'example', status: 'failed' }, answer: counted },
+  },
   'GET /api/v1/batches/:batch': {
     ...{ id: 'getBatch', tag: 'Batches' },
     answer: {

@@ -16,7 +16,7 @@ import {
 import { taskJson } from '../task/task-json.ts'
 import type { TraceContext } from '../task/trace-context.ts'
 import { sending } from '../trace/spans.ts'
-import { ChangedSchema, CountedSchema, changeAll, countAll } from './bulk.ts'
+import { ChangedSchema, CountedSchema, changeAll, countAll, purgeAll } from './bulk.ts'
 import { described, listOf, orNull, ref } from './fields.ts'
 import { prefers } from './prefer.ts'
 import type { Route, ServerContext } from './route.ts'
@@ -65,6 +65,7 @@ export function taskRoutes(context: ServerContext): Route[] {
     retryTask(context),
     cancelTasks(context),
     retryTasks(context),
+    purgeTasks(context),
   ]
 }
 
@@ -260,6 +261,18 @@ function retryTasks({ queue }: ServerContext): Route {
   }
 }
 
+function purgeTasks({ queue }: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/tasks/purge',
+    scope: 'admin',
+    summary: 'Erase all matching tasks that have ended',
+    body: BulkSchema,
+    answers: { 202: ChangedSchema, 200: CountedSchema },
+    handler: changeMany(queue, 'purge'),
+  }
+}
+
 async function submit({ queue, countSubmissions }: ServerContext, { headers }: FastifyRequest, specs: TaskSpec[]) {
   const submitted = await sending(headers as TraceContext, specs, (traced) => queue.submit(traced))
   const known = submitted.filter(({ existing }) => existing).length
@@ -282,11 +295,14 @@ function changeOne(queue: Queue, change: 'cancel' | 'retry') {
   }
 }
 
-function changeMany(queue: Queue, change: 'cancel' | 'retry') {
+function changeMany(queue: Queue, change: 'cancel' | 'retry' | 'purge') {
   return async (request: FastifyRequest, reply: FastifyReply) => {
     const { dry_run: isDryRun = false, ...filter } = (request.body ?? {}) as Filter & { dry_run?: boolean }
     if (isDryRun) return reply.status(200).send(await countAll(queue, change, filterOf(filter)))
-    const count = await changeAll(queue, change, filterOf(filter))
+    const count =
+      change === 'purge'
+        ? await purgeAll(queue, filterOf(filter))
+        : await changeAll(queue, change, filterOf(filter))
     request.audited = { filter, matched: count }
     return reply.status(202).send({ count })
   }

@@ -195,6 +195,19 @@ describe('a task', () => {
     expect((await post(`/tasks/${id}/purge`)).status).toBe(404)
   })
 
+  it('is purged with all others that match a filter and have ended, after a count', async () => {
+    const [kept, ended] = [await submit({ group: 'purged', delay: '1h' }), await submit({ group: 'purged', delay: '1h' })]
+    const other = await submit({ group: 'other', delay: '1h' })
+    for (const { id } of [ended, other]) expect((await server.call('DELETE', `/tasks/${id}`)).status).toBe(200)
+    const counted = await post('/tasks/purge', { group: 'purged', dry_run: true })
+    expect(counted).toMatchObject({ status: 200, body: { count: 1, more: false } })
+    expect((await get(`/tasks/${ended.id}`)).status).toBe(200)
+    expect((await post('/tasks/purge', { group: 'purged', status: 'pending' })).body).toEqual({ count: 0 })
+    expect(await post('/tasks/purge', { group: 'purged' })).toMatchObject({ status: 202, body: { count: 1 } })
+    expect((await get(`/tasks/${ended.id}`)).status).toBe(404)
+    for (const { id } of [kept, other]) expect((await get(`/tasks/${id}`)).status).toBe(200)
+  })
+
   it('has a group, which filters lists and bulk changes', async () => {
     const { id } = await submit({ group: 'Müller & Co' })
     await submit({ group: 'b' })
