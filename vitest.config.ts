@@ -14,6 +14,7 @@ const LONG = [
   'test/e2e/readme.test.ts',
   'test/faults/kafka-brokers.test.ts',
   'test/faults/redis-outage.test.ts',
+  'test/e2e/dashboard-tasks.test.ts',
   'test/e2e/dashboard.test.ts',
   'test/faults/kafka-processes.test.ts',
   'test/e2e/serve.test.ts',

@@ -72,6 +72,8 @@ export interface History {
     canceled: number
     timeout: number
     errors: number
+    wait: Percentiles | null
+    run: Percentiles | null
   }[]
 }
 
@@ -210,6 +212,9 @@ export interface Schedule {
   next_at: string | null
   last_at: string | null
   last_task_id: string | null
+  payload: Json
+  /** The next five ticks. */
+  upcoming: string[]
 }
 
 /** Progress of a batch; `removed` counts ended tasks that have been deleted. */

@@ -2,9 +2,9 @@ import { useRef, useState } from 'preact/hooks'
 import { type BatchState, call, get, Refusal, STATUSES } from './api.ts'
 import { FlowPanel } from './flow.tsx'
 import { useEachSecond } from './live.ts'
-import { ErrorLine, Panel, useAction } from './parts.tsx'
+import { ErrorLine, Panel, useAction, usePageTitle } from './parts.tsx'
 import { may } from './session.ts'
-import { TaskList } from './tasks.tsx'
+import { TaskList } from './task-list.tsx'
 import { number, say } from './words.ts'
 
 /** In the order in which they fill the bar: what has ended, then what runs. */
@@ -16,6 +16,7 @@ const COUNTING_SHARE = 0.1
 export function BatchView({ name }: { name: string }) {
   const [state, setState] = useState<BatchState | 'none' | null>(null)
   const [run, error] = useAction()
+  usePageTitle(name)
   const restUntil = useRef(0)
   const path = `/batches/${encodeURIComponent(name)}`
   const read = async () => {
@@ -70,7 +71,7 @@ export function BatchView({ name }: { name: string }) {
       </ul>
       <FlowPanel batch={name} total={state.total - state.removed} />
       <h2>{say('tasks')}</h2>
-      <TaskList filter={{ status: '', type: '', tag: '', batch: name }} />
+      <TaskList search={{ batch: name }} />
     </>
   )
 }

@@ -22,10 +22,19 @@ export function useRange(): [Range, (range: Range) => void] {
   return [range, select]
 }
 
-export function RangeSwitch({ range, select }: { range: Range; select: (range: Range) => void }) {
+interface SwitchProps {
+  range: Range
+  select: (range: Range) => void
+  /** A range that is not offered; the next one is shown for it. */
+  without?: Range
+}
+
+export function RangeSwitch({ range: selected, select, without }: SwitchProps) {
+  const offered = RANGES.filter((each) => each !== without)
+  const range = offered.includes(selected) ? selected : offered[0]
   return (
     <div class="ranges" role="group" aria-label={say('range')}>
-      {RANGES.map((each) => (
+      {offered.map((each) => (
         <button
           type="button"
           class={each === range ? '' : 'plain'}
@@ -40,15 +49,17 @@ export function RangeSwitch({ range, select }: { range: Range; select: (range: R
   )
 }
 
-/** Charts of what the server keeps, so that a reload or a restart loses nothing. */
-export function HistoryCharts({ range, theme }: { range: Exclude<Range, 'live'>; theme: string }) {
+/** What the server keeps of a range, of one type or all; read again now and then. */
+export function useHistory(range: Range, type?: string): [History | null, string] {
   const { generation } = useLive()
   const [history, setHistory] = useState<History | null>(null)
   const [error, setError] = useState('')
   useEffect(() => {
     let isGone = false
+    if (range === 'live') return
+    const search = new URLSearchParams({ range, ...(type === undefined ? {} : { type }) })
     const read = () =>
-      get<History>(`/stats/history?range=${range}`).then(
+      get<History>(`/stats/history?${search}`).then(
         (read) => {
           if (isGone) return
           setError('')
@@ -62,8 +73,20 @@ export function HistoryCharts({ range, theme }: { range: Exclude<Range, 'live'>;
       isGone = true
       clearInterval(timer)
     }
-  }, [range, generation])
-  if (!history || history.range !== range) return <ErrorLine error={error} />
+  }, [range, type, generation])
+  return [history?.range === range ? history : null, error]
+}
+
+interface ChartsProps {
+  range: Exclude<Range, 'live'>
+  theme: string
+  type?: string
+}
+
+/** Charts of what the server keeps, so that a reload or a restart loses nothing. */
+export function HistoryCharts({ range, theme, type }: ChartsProps) {
+  const [history, error] = useHistory(range, type)
+  if (!history) return <ErrorLine error={error} />
   // The last slot is not over: its rate would be too low.
   const slots = history.slots.slice(0, -1)
   const at = slots.map((slot) => Date.parse(slot.at) / 1_000)
@@ -91,6 +114,22 @@ export function HistoryCharts({ range, theme }: { range: Exclude<Range, 'live'>;
             { label: say('started'), color: 'processing', values: perMinute(({ started }) => started) },
           ]}
         />
+        {type !== undefined && (
+          <ChartPanel
+            at={at}
+            theme={theme}
+            title={say('waitP95')}
+            lines={[{ label: say('seconds'), color: 'pending', values: slots.map(({ wait }) => wait?.p95 ?? null) }]}
+          />
+        )}
+        {type !== undefined && (
+          <ChartPanel
+            at={at}
+            theme={theme}
+            title={say('runP95')}
+            lines={[{ label: say('seconds'), color: 'processing', values: slots.map(({ run }) => run?.p95 ?? null) }]}
+          />
+        )}
       </div>
     </>
   )

@@ -4,6 +4,7 @@ import { useEachSecond, useLive } from './live.ts'
 import { NamedLimits } from './named-limits.tsx'
 import { ErrorLine, Meter, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
+import { typeAddress } from './task-search.ts'
 import { durationInput, number, say, time } from './words.ts'
 
 /** More rows than this make the page slow; the filter finds the others. */
@@ -20,27 +21,33 @@ export function LimitsView() {
       {stats && types.length === 0 && <p class="empty">{say('noTypes')}</p>}
       {types.length > 0 && (
         <Panel title={say('types')} aside={<Filter value={filter} set={setFilter} />}>
-          <table class="cards limits">
-            <thead>
-              <tr>
-                <th>{say('type')}</th>
-                <th class="wide">{say('inUse')}</th>
-                <th>{say('limit')}</th>
-                <th>{say('ofEachGroup')}</th>
-                <th>{say('rate')}</th>
-                <th class="num">{say('waiting')}</th>
-                <td />
-              </tr>
-            </thead>
-            {found.slice(0, ROWS_MAX).map((type) => (
-              <Limit key={type.type} info={type} />
-            ))}
-          </table>
+          <LimitsTable types={found.slice(0, ROWS_MAX)} />
           {found.length > ROWS_MAX && <p class="dim">{say('moreTypes', number(found.length - ROWS_MAX))}</p>}
         </Panel>
       )}
       <NamedLimits />
     </>
+  )
+}
+
+export function LimitsTable({ types }: { types: readonly TypeInfo[] }) {
+  return (
+    <table class="cards limits">
+      <thead>
+        <tr>
+          <th>{say('type')}</th>
+          <th class="wide">{say('inUse')}</th>
+          <th>{say('limit')}</th>
+          <th>{say('ofEachGroup')}</th>
+          <th>{say('rate')}</th>
+          <th class="num">{say('waiting')}</th>
+          <td />
+        </tr>
+      </thead>
+      {types.map((type) => (
+        <Limit key={type.type} info={type} />
+      ))}
+    </table>
   )
 }
 
@@ -97,7 +104,7 @@ function Limit({ info }: { info: TypeInfo }) {
     <tbody>
       <tr aria-label={type}>
         <th scope="row">
-          <a href={`#/tasks?type=${encodeURIComponent(type)}`}>{type}</a>
+          <a href={typeAddress(type)}>{type}</a>
           {paused && <span class="badge paused">{say('paused')}</span>}
           {held_until && <span class="badge paused">{say('heldUntil', time(held_until))}</span>}
         </th>

@@ -37,6 +37,13 @@ export interface Row {
   /** The start of its error or result. */
   told: string
   at: string
+  worker: string | null
+  /** Of the latest attempt. */
+  started: string | null
+  ended: string | null
+  /** The start of the payload; undefined where only an event is known, which contains neither this nor the group. */
+  payload?: string
+  group?: string | null
 }
 
 type Connection = 'connecting' | 'live' | 'away'
@@ -103,8 +110,14 @@ function changed(): void {
 function note(change: Change): void {
   const { task_id: id, type, status } = change
   const before = live.rows.get(id)
-  const row = rowOf({ ...change, id, updated_at: change.timestamp })
-  if (status === 'processing') row.progress ??= before?.progress ?? null
+  const changedRow = rowOf({ ...change, id, updated_at: change.timestamp })
+  const row = before ? updatedRow(before, changedRow) : changedRow
+  if (status === 'pending') row.started = null
+  if (status === 'processing') {
+    row.progress ??= before?.progress ?? null
+    // Progress of the same attempt does not start it again.
+    if (before?.status !== 'processing') row.started = change.timestamp
+  }
   live.rows.delete(id)
   live.rows.set(id, row)
   if (TERMINAL.includes(status)) count(type, status === 'failed' || status === 'timeout')
@@ -119,11 +132,24 @@ function count(type: string, isFailure: boolean): void {
   ended?.set(type, counted)
 }
 
-type Shown = Pick<Task, 'id' | 'type' | 'status' | 'attempts' | 'progress' | 'result' | 'error' | 'updated_at'>
+type Shown = Pick<Task, 'id' | 'type' | 'status' | 'attempts' | 'progress' | 'result' | 'error' | 'updated_at'> &
+  Pick<Task, 'worker_id'> &
+  Partial<Pick<Task, 'payload' | 'group' | 'started_at' | 'completed_at'>>
 
-export function rowOf({ id, type, status, attempts, progress, result, error, updated_at: at }: Shown): Row {
+export function rowOf(task: Shown): Row {
+  const { id, type, status, attempts, progress, result, error, updated_at: at, worker_id: worker } = task
   const told = (error ?? (result === null ? '' : JSON.stringify(result))).slice(0, TOLD_MAX).split('\n')[0]!
-  return { id, type, status, attempts, progress, told, at }
+  const ended = task.completed_at ?? (TERMINAL.includes(status) ? at : null)
+  const row = { id, type, status, attempts, progress, told, at, worker, started: task.started_at ?? null, ended }
+  if (task.payload === undefined) return row
+  return { ...row, payload: JSON.stringify(task.payload).slice(0, TOLD_MAX), group: task.group ?? null }
+}
+
+/** A row that is newer, with what its event does not contain. */
+export function updatedRow(known: Row, heard: Row): Row {
+  const { payload, group } = known
+  const started = heard.started ?? known.started
+  return payload === undefined ? { ...heard, started } : { ...heard, started, payload, group: group ?? null }
 }
 
 function noteStats(stats: Stats & { types: TypeInfo[]; limits?: NamedLimit[] }): void {

@@ -3,19 +3,23 @@ import './style.css'
 import { render } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 import { BatchView } from './batch.tsx'
+import { Feedback } from './feedback.tsx'
+import { Keyboard } from './keyboard.tsx'
 import { LimitsView } from './limits.tsx'
 import { start, useLive } from './live.ts'
 import { LoggedIn, LoginView } from './login.tsx'
 import { OverviewView } from './overview.tsx'
+import { usePageTitle } from './parts.tsx'
 import { SchedulesView } from './schedules.tsx'
 import { may, type Scope, session } from './session.ts'
 import { SubmitView } from './submit.tsx'
 import { TaskView } from './task.tsx'
 import { TasksView } from './tasks.tsx'
+import { TypeView } from './type.tsx'
 import { say, switchLanguage, useLanguage, type Word } from './words.ts'
-import { WorkersView } from './workers.tsx'
+import { WorkersView, WorkerView } from './workers.tsx'
 
-/** What each view needs. That of a batch is reached from its tasks. */
+/** What each view needs. */
 const VIEWS = {
   overview: 'read',
   tasks: 'read',
@@ -24,8 +28,11 @@ const VIEWS = {
   schedules: 'read',
   submit: 'submit',
   batch: 'read',
+  types: 'read',
 } as const
-const TABS = (Object.keys(VIEWS) as (keyof typeof VIEWS)[]).filter((view) => view !== 'batch' && may(VIEWS[view]))
+/** Views that are reached from others, with the tab that is marked for them. */
+const WITHIN: Record<string, keyof typeof VIEWS> = { batch: 'tasks', types: 'overview' }
+const TABS = (Object.keys(VIEWS) as (keyof typeof VIEWS)[]).filter((view) => !(view in WITHIN) && may(VIEWS[view]))
 const isLoggedOut = session.access_control && session.name === null
 const THEMES = ['auto', 'light', 'dark'] as const
 const STORED_THEME = 'xqueue.theme'
@@ -74,7 +81,9 @@ function App() {
   useLanguage()
   const [theme, nextTheme] = useTheme()
   const { view, id, query } = usePlace()
-  const shownTab = view === 'batch' ? 'tasks' : view
+  const shownTab = WITHIN[view] ?? view
+  // Views of one thing name it.
+  usePageTitle(id === '' && view in VIEWS ? say(view as keyof typeof VIEWS) : null)
   const shown = document.documentElement.dataset.theme ?? 'light'
   return (
     <>
@@ -85,12 +94,21 @@ function App() {
         <a class="brand" href="#/">
           <img src="icon.svg" alt="" width="24" height="24" /> XQueue
         </a>
-        {may('read') && <Connection />}
         <div class="tools">
+          {may('read') && <Connection />}
           <LoggedIn />
           <a href="docs">{say('api')}</a>
-          <button type="button" class="plain" onClick={nextTheme}>
-            {say('theme', say(theme as Word))}
+          <button
+            type="button"
+            class="icon theme"
+            onClick={nextTheme}
+            title={say('theme', say(theme as Word))}
+            aria-label={say('theme', say(theme as Word))}
+          >
+            <svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">
+              <circle cx="8" cy="8" r="5.5" />
+              <path class={`theme-${theme}`} d="M8 2.5a5.5 5.5 0 0 1 0 11z" />
+            </svg>
           </button>
           <button type="button" class="plain" onClick={switchLanguage} title={say('languageTitle')}>
             {say('language')}
@@ -107,6 +125,8 @@ function App() {
       <main id="main" tabIndex={-1}>
         <View view={view} id={id} query={query} theme={shown} />
       </main>
+      <Feedback />
+      <Keyboard />
     </>
   )
 }
@@ -118,10 +138,12 @@ function View({ view, id, query, theme }: { view: string; id: string; query: URL
   switch (view) {
     case 'tasks':
       return id === '' ? <TasksView query={query} /> : <TaskView key={id} id={id} />
+    case 'types':
+      return <TypeView key={id} type={id} theme={theme} />
     case 'batch':
       return <BatchView key={id} name={id} />
     case 'workers':
-      return <WorkersView />
+      return id === '' ? <WorkersView /> : <WorkerView key={id} id={id} />
     case 'limits':
       return <LimitsView />
     case 'schedules':
@@ -129,7 +151,7 @@ function View({ view, id, query, theme }: { view: string; id: string; query: URL
     case 'submit':
       return <SubmitView key={query.toString()} query={query} />
     default:
-      return <OverviewView theme={theme} />
+      return <OverviewView theme={theme} query={query} />
   }
 }
 

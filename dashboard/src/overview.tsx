@@ -1,14 +1,20 @@
 import { useState } from 'preact/hooks'
-import { get, type Health, STATUSES, type TypeInfo } from './api.ts'
+import { get, type Health, STATUSES } from './api.ts'
 import { HistoryCharts, RangeSwitch, useRange } from './history.tsx'
 import { type Point, useEachSecond, useLive } from './live.ts'
-import { ChartPanel, Meter, Panel, SPARKLINE_POINTS, Sparkline, Times } from './parts.tsx'
-import { duration, number, say, time, type Word } from './words.ts'
+import { ChartPanel, Panel } from './parts.tsx'
+import { QueueHealth } from './queue-health.tsx'
+import { CONDITIONS, type Condition, TypeTable } from './type-table.tsx'
+import { duration, number, say, type Word } from './words.ts'
 
 /** How the whole is: totals, charts, each type, the engine and the broker. */
-export function OverviewView({ theme }: { theme: string }) {
+export function OverviewView({ theme, query }: { theme: string; query: URLSearchParams }) {
   const { stats, types, history } = useLive()
   const [range, select] = useRange()
+  const [health, setHealth] = useState<Health | null>(null)
+  useEachSecond(async () => setHealth(await get<Health>('/health')), [])
+  const asked = query.get('only') ?? ''
+  const only = asked in CONDITIONS ? (asked as Condition) : null
   const at = history.map((point) => point.at)
   const values = (of: (point: Point) => number) => history.map(of)
   return (
@@ -26,6 +32,7 @@ export function OverviewView({ theme }: { theme: string }) {
               )}
               {status === 'pending' && stats && stats.dependent_tasks > 0 && (
                 <small>
+                  {stats.delayed_tasks > 0 && ' · '}
                   {number(stats.dependent_tasks)} {say('dependent')}
                 </small>
               )}
@@ -33,7 +40,10 @@ export function OverviewView({ theme }: { theme: string }) {
           </li>
         ))}
       </ul>
-      <RangeSwitch range={range} select={select} />
+      <div class="list-line">
+        <RangeSwitch range={range} select={select} />
+        <QueueHealth health={health} types={types} />
+      </div>
       {range !== 'live' && <HistoryCharts range={range} theme={theme} />}
       {range === 'live' && (
         <div class="columns">
@@ -54,88 +64,13 @@ export function OverviewView({ theme }: { theme: string }) {
           />
         </div>
       )}
-      <Panel title={say('types')}>
-        {stats && types.length === 0 && <p class="dim">{say('noTypes')}</p>}
-        {types.length > 0 && <Types types={types} history={history} />}
-      </Panel>
-      <System />
+      <TypeTable range={range} only={only} />
+      <System health={health} />
     </>
   )
 }
 
-function Types({ types, history }: { types: TypeInfo[]; history: Point[] }) {
-  return (
-    <table class="cards">
-      <thead>
-        <tr>
-          <th>{say('type')}</th>
-          <th class="num">{say('waiting')}</th>
-          <th class="wide">{say('running')}</th>
-          <th class="num">{say('perSecond')}</th>
-          <th>{say('wait')}</th>
-          <th>{say('run')}</th>
-          <th class="num" title={say('errorsTitle')}>
-            {say('errors')}
-          </th>
-          <th>{say('trend')}</th>
-          <th class="num">{say('workers')}</th>
-        </tr>
-      </thead>
-      <tbody>
-        {types.map((type) => (
-          <TypeRow key={type.type} type={type} history={history} />
-        ))}
-      </tbody>
-    </table>
-  )
-}
-
-function TypeRow({ type: info, history }: { type: TypeInfo; history: Point[] }) {
-  const { type, pending, processing, max_concurrency: limit, paused, held_until, throughput, wait, run, workers } = info
-  const failed = history.reduce((sum, point) => sum + (point.types.get(type)?.failed ?? 0), 0)
-  const trend = history.slice(-SPARKLINE_POINTS).map((point) => point.types.get(type)?.finished ?? 0)
-  const running = limit === null ? number(processing) : say('of', number(processing), number(limit))
-  return (
-    <tr>
-      <th scope="row">
-        <a href={`#/tasks?type=${encodeURIComponent(type)}`}>{type}</a>
-        {paused && <span class="badge paused">{say('paused')}</span>}
-        {held_until && <span class="badge paused">{say('heldUntil', time(held_until))}</span>}
-      </th>
-      <td class="num" data-label={say('waiting')}>
-        {number(pending)}
-      </td>
-      <td data-label={say('running')}>
-        <span class="used">
-          <Meter value={processing} max={limit} label={`${type}: ${say('running')}`} />
-          <span class="nowrap">{running}</span>
-        </span>
-      </td>
-      <td class="num" data-label={say('perSecond')}>
-        {number(throughput, 1)}
-      </td>
-      <td data-label={say('wait')}>
-        <Times of={wait} />
-      </td>
-      <td data-label={say('run')}>
-        <Times of={run} />
-      </td>
-      <td class={`num ${failed > 0 ? 'bad' : ''}`} data-label={say('errors')}>
-        {number(failed)}
-      </td>
-      <td data-label={say('trend')}>
-        <Sparkline values={trend} label={`${type}: ${say('perSecond')}`} />
-      </td>
-      <td class="num" data-label={say('workers')}>
-        {workers}
-      </td>
-    </tr>
-  )
-}
-
-function System() {
-  const [health, setHealth] = useState<Health | null>(null)
-  useEachSecond(async () => setHealth(await get<Health>('/health')), [])
+function System({ health }: { health: Health | null }) {
   if (!health) return null
   return (
     <Panel title={say('system')}>

@@ -1,8 +1,8 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import uPlot from 'uplot'
-import type { Json, Percentiles, Status, Task } from './api.ts'
-import { duration, number, say } from './words.ts'
+import type { Percentiles, Status, Task } from './api.ts'
+import { duration, locale, number, say, shortDuration } from './words.ts'
 
 /** Small things that several views show. Text only ever reaches the page as text. */
 
@@ -26,11 +26,28 @@ export function Meter({ value, max, label }: { value: number; max: number | null
   )
 }
 
-export function Progress({ progress }: { progress: Task['progress'] }) {
-  if (typeof progress !== 'number') return <span class="dim">{progress === null ? '' : JSON.stringify(progress)}</span>
+interface ProgressProps {
+  progress: Task['progress']
+  /** Without the message and other values. */
+  isShort?: boolean
+}
+
+/** A number from 0 to 100, or an object: `percent` is drawn, `message` is shown, other values follow as they are. */
+export function Progress({ progress, isShort = false }: ProgressProps) {
+  if (progress === null) return null
+  const { percent = null, message = null, ...others } = typeof progress === 'number' ? { percent: progress } : progress
+  const share = typeof percent === 'number' ? Math.min(100, Math.max(0, percent)) : null
+  const text = typeof message === 'string' ? message : ''
+  const rest = JSON.stringify(message === null || text !== '' ? others : { ...others, message })
   return (
-    <span class="progress">
-      <Meter value={progress} max={100} label={say('progress')} /> {number(progress)}%
+    <span class="progress" title={isShort ? JSON.stringify(progress) : ''}>
+      {share !== null && (
+        <>
+          <Meter value={share} max={100} label={say('progress')} /> {number(share)}%
+        </>
+      )}
+      {(!isShort || share === null) && text !== '' && <span class="message">{text}</span>}
+      {(!isShort || (share === null && text === '')) && rest !== '{}' && <span class="dim">{rest}</span>}
     </span>
   )
 }
@@ -38,8 +55,8 @@ export function Progress({ progress }: { progress: Task['progress'] }) {
 export function Times({ of }: { of: Percentiles | null }) {
   if (!of) return <span class="dim">–</span>
   return (
-    <span class="nowrap">
-      {duration(of.p50)} · {duration(of.p95)} · {duration(of.p99)}
+    <span class="nowrap" title={`${duration(of.p50)} · ${duration(of.p95)} · ${duration(of.p99)}`}>
+      {shortDuration(of.p50)} · {shortDuration(of.p95)} · {shortDuration(of.p99)}
     </span>
   )
 }
@@ -48,6 +65,8 @@ export const SPARKLINE_POINTS = 60
 
 export function Sparkline({ values, label }: { values: readonly number[]; label: string }) {
   const max = Math.max(...values, 1e-9)
+  // A line along the bottom says nothing.
+  if (max < 1e-6) return <span class="dim">–</span>
   // At the right edge is now; a page that was just opened has little to show on the left.
   const step = 100 / (SPARKLINE_POINTS - 1)
   const from = SPARKLINE_POINTS - values.length
@@ -62,7 +81,8 @@ export function Sparkline({ values, label }: { values: readonly number[]; label:
 export interface Line {
   label: string
   color: 'pending' | 'processing' | 'success' | 'failed'
-  values: number[]
+  /** null: nothing is known of that time. */
+  values: (number | null)[]
 }
 
 const CHART_PX = 170
@@ -78,7 +98,7 @@ export function ChartPanel({ at, lines, title, theme }: { at: number[]; lines: L
         <span class="keys">
           {lines.map(({ label, color, values }) => (
             <span key={label} class={`key ${color}`}>
-              {label} <b>{values.length > 0 ? number(values.at(-1)!, 1) : '–'}</b>
+              {label} <b>{latest(values)}</b>
             </span>
           ))}
         </span>
@@ -87,6 +107,11 @@ export function ChartPanel({ at, lines, title, theme }: { at: number[]; lines: L
       <Chart at={at} lines={lines} label={title} theme={theme} />
     </Panel>
   )
+}
+
+function latest(values: readonly (number | null)[]): string {
+  const value = values.findLast((each) => each !== null) ?? null
+  return value === null ? '–' : number(value, value < 10 ? 2 : 1)
 }
 
 /** Drawn anew for another theme, fed otherwise. */
@@ -113,21 +138,22 @@ function Chart({ at, lines, label, theme }: { at: number[]; lines: Line[]; label
         cursor: { show: false },
         legend: { show: false },
         scales: {
-          x: { range: (_plot, min, max) => [Math.min(min, max - WINDOW_S), max] },
-          y: { range: (_plot, _min, max) => [0, Math.max(max * 1.1, 1)] },
+          x: { range: timeRange },
+          y: { range: (_plot, _min, max) => [0, (max || 1) * 1.1] },
         },
         axes: [
           { ...axis, space: 90, size: 26, values: (plot, ticks) => ticks.map((tick) => clock(tick, plot.scales.x!)) },
-          { ...axis, space: 40, size: 48, values: (_plot, ticks) => ticks.map((tick) => number(tick, 1)) },
+          { ...axis, space: 40, size: 48, values: (_plot, ticks) => ticks.map((tick) => number(tick, 2)) },
         ],
         series: [
           {},
-          ...lines.map(({ label: name, color: of }) => ({
+          ...lines.map(({ label: name, color: of, values }) => ({
             label: name,
             stroke: color(of),
             fill: `${color(of)}22`,
             width: 2,
-            points: { show: false },
+            // A value between two slots without one is a point.
+            points: { show: values.includes(null), size: 4 },
           })),
         ],
       },
@@ -146,20 +172,24 @@ function Chart({ at, lines, label, theme }: { at: number[]; lines: Line[]; label
   return <div class="chart" ref={box} role="img" aria-label={label} />
 }
 
+/** From the data: of a single point, uPlot would make a range of years. */
+function timeRange({ data: [times] }: uPlot): [number, number] {
+  const end = times.at(-1) ?? Date.now() / 1_000
+  return [Math.min(times[0] ?? end, end - WINDOW_S), end]
+}
+
 /** A time of a day, with its date where the axis is longer than a day. */
 function clock(seconds: number, { min = 0, max = 0 }: uPlot.Scale): string {
   const date = new Date(seconds * 1_000)
-  if (max! - min! > 86_400 * 1.5) return date.toLocaleDateString(undefined, { month: 'short', day: 'numeric' })
+  if (max! - min! > 86_400 * 1.5) return date.toLocaleDateString(locale(), { month: 'short', day: 'numeric' })
   return date.toTimeString().slice(0, max! - min! > 3_600 * 2 ? 5 : 8)
 }
 
-export function JsonBlock({ value, label }: { value: Json; label: string }) {
-  return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
-    <pre role="group" tabIndex={0} aria-label={label}>
-      {typeof value === 'string' ? value : JSON.stringify(value, null, 2)}
-    </pre>
-  )
+/** The title of the tab, while the component is shown; null until it is known. */
+export function usePageTitle(title: string | null): void {
+  useEffect(() => {
+    if (title !== null) document.title = `${title} · XQueue`
+  }, [title])
 }
 
 export function Panel({

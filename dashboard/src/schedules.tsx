@@ -1,67 +1,145 @@
-import { useEffect, useState } from 'preact/hooks'
+import { useState } from 'preact/hooks'
 import { call, get, type Schedule } from './api.ts'
-import { useEachSecond, useLive } from './live.ts'
-import { ErrorLine, Panel, useAction } from './parts.tsx'
+import { confirmedRun, toast } from './feedback.tsx'
+import { JsonView } from './json-view.tsx'
+import { useEachSecond } from './live.ts'
+import { Panel } from './parts.tsx'
+import { ScheduleForm, Ticks } from './schedule-form.tsx'
 import { may } from './session.ts'
-import { day, duration, say } from './words.ts'
+import { typeAddress } from './task-search.ts'
+import { duration, inZone, moment, number, say, zone } from './words.ts'
 
-/** So long after the last key the server is asked for the times of what is written. */
-const PREVIEW_AFTER_MS = 300
+/** More panels than this make the page slow; the filter finds the others. */
+const SHOWN_MAX = 100
 
-/** What makes tasks again and again: when it did last, when it will next, and a form for another one. */
+/** Recurring tasks: their latest and next times, and forms to add and to change them. */
 export function SchedulesView() {
   const [schedules, setSchedules] = useState<Schedule[] | null>(null)
+  const [filter, setFilter] = useState('')
+  const [isAdding, setIsAdding] = useState(false)
   const read = async () => setSchedules((await get<{ schedules: Schedule[] }>('/schedules')).schedules)
   useEachSecond(read, [])
+  const found = schedules?.filter(({ id, type }) => [id, type].some((text) => text.includes(filter))) ?? []
   return (
     <>
-      <h1>{say('schedules')}</h1>
-      {may('admin') && <Add added={read} />}
+      <div class="title">
+        <div class="what">
+          <h1>{say('schedules')}</h1>
+        </div>
+        <div class="actions">
+          {schedules && schedules.length > 1 && (
+            <input
+              type="search"
+              class="search"
+              value={filter}
+              placeholder={say('filter')}
+              aria-label={say('filter')}
+              onInput={({ currentTarget }) => setFilter(currentTarget.value)}
+            />
+          )}
+          {may('admin') && !isAdding && (
+            <button type="button" onClick={() => setIsAdding(true)}>
+              {say('addSchedule')}
+            </button>
+          )}
+        </div>
+      </div>
+      {isAdding && (
+        <Panel title={say('addSchedule')}>
+          <ScheduleForm done={read} close={() => setIsAdding(false)} />
+        </Panel>
+      )}
       {schedules?.length === 0 && <p class="empty">{say('noSchedules')}</p>}
-      {schedules?.map((schedule) => (
+      {found.slice(0, SHOWN_MAX).map((schedule) => (
         <Row key={schedule.id} schedule={schedule} changed={read} />
       ))}
+      {found.length > SHOWN_MAX && <p class="dim">{say('andMore', number(found.length - SHOWN_MAX))}</p>}
     </>
   )
 }
 
 function Row({ schedule, changed }: { schedule: Schedule; changed: () => Promise<void> }) {
-  const { id, type, paused, next_at, last_at, last_task_id } = schedule
-  const [run, error] = useAction()
-  const act = (method: 'POST' | 'PATCH' | 'DELETE', path = '', body?: object) =>
-    run(async () => {
-      await call(method, `/schedules/${encodeURIComponent(id)}${path}`, body)
+  const { id, type, paused, next_at, last_at, last_task_id, timezone, upcoming, payload } = schedule
+  const [isEditing, setIsEditing] = useState(false)
+  const path = `/schedules/${encodeURIComponent(id)}`
+  const act = (done: string, method: 'POST' | 'PATCH', at = '', body?: object) =>
+    void call(method, path + at, body)
+      .then(changed)
+      .then(
+        () => toast(done),
+        (refused: Error) => toast(refused.message, true),
+      )
+  const remove = () => {
+    const question = {
+      title: say('ask_drop', id),
+      detail: say('effect_drop'),
+      action: say('drop'),
+      isDanger: true,
+    }
+    void confirmedRun(question, async () => {
+      await call('DELETE', path)
       await changed()
+      return say('scheduleRemoved', id)
     })
+  }
   return (
     <Panel title={id} aside={<Timing schedule={schedule} />}>
-      <div class="limit">
-        <span class="used">
-          <span class="badge">{type}</span>
-          <span>
-            {say('next')}:{' '}
-            {next_at === null || paused ? say('never') : `${say('in', until(next_at))} (${day(next_at)})`}
-          </span>
+      <div class="schedule-row">
+        <span>
+          <a class="badge" href={typeAddress(type)}>
+            {type}
+          </a>{' '}
+          {say('next')}:{' '}
+          {next_at === null || paused ? (
+            say('never')
+          ) : (
+            <>
+              <b>{say('in', until(next_at))}</b>, {inZone(next_at, timezone ?? zone())}
+              {timezone !== null && timezone !== zone() && (
+                <span class="dim"> {say('here', inZone(next_at, zone()))}</span>
+              )}
+            </>
+          )}
+          <br />
           <span class="dim">
-            {say('last')}: {last_at === null ? say('never') : day(last_at)}{' '}
+            {say('last')}: {last_at === null ? say('never') : moment(last_at)}{' '}
             {last_task_id && <a href={`#/tasks/${last_task_id}`}>{say('task')}</a>}
           </span>
         </span>
         {may('admin') && (
-          <form onSubmit={(event) => event.preventDefault()}>
-            <button type="button" onClick={() => act('POST', '/run')}>
+          <span class="actions">
+            <button type="button" class="plain" onClick={() => act(say('scheduleRuns', id), 'POST', '/run')}>
               {say('runNow')}
             </button>
-            <button type="button" class="plain" onClick={() => act('PATCH', '', { paused: !paused })}>
+            <button
+              type="button"
+              class="plain"
+              onClick={() =>
+                act(say(paused ? 'scheduleResumed' : 'schedulePaused', id), 'PATCH', '', { paused: !paused })
+              }
+            >
               {say(paused ? 'resume' : 'pause')}
             </button>
-            <button type="button" class="plain" onClick={() => act('DELETE')}>
-              {say('drop')}
+            <button type="button" class="plain" aria-expanded={isEditing} onClick={() => setIsEditing(!isEditing)}>
+              {say('edit')}
             </button>
-          </form>
+            <button type="button" class="plain" onClick={remove}>
+              {say('drop')}…
+            </button>
+          </span>
         )}
       </div>
-      <ErrorLine error={error} />
+      {isEditing ? (
+        <ScheduleForm schedule={schedule} done={changed} close={() => setIsEditing(false)} />
+      ) : (
+        <details>
+          <summary>{say('more')}</summary>
+          <div class="schedule-more">
+            <div class="preview">{!paused && <Ticks ticks={upcoming} timezone={timezone} />}</div>
+            <JsonView value={payload} label={say('payload')} />
+          </div>
+        </details>
+      )}
     </Panel>
   )
 }
@@ -81,98 +159,6 @@ function Timing({ schedule: { cron, timezone, every, paused } }: { schedule: Sch
   )
 }
 
-/** A form with a preview of the next ticks from the server. */
-function Add({ added }: { added: () => Promise<void> }) {
-  const { types } = useLive()
-  const [id, setId] = useState('')
-  const [type, setType] = useState('')
-  const [payload, setPayload] = useState('{}')
-  const [isCron, setIsCron] = useState(true)
-  const [cron, setCron] = useState('0 9 * * MON-FRI')
-  const [timezone, setTimezone] = useState(Intl.DateTimeFormat().resolvedOptions().timeZone)
-  const [every, setEvery] = useState('15m')
-  const [run, error] = useAction()
-  const timing = isCron ? { cron, timezone } : { every }
-  const submit = (event: Event) => {
-    event.preventDefault()
-    run(async () => {
-      await call('POST', '/schedules', { id, type, payload: JSON.parse(payload), ...timing })
-      setId('')
-      await added()
-    })
-  }
-  return (
-    <details class="add">
-      <summary>{say('addSchedule')}</summary>
-      <Panel>
-        <form onSubmit={submit} class="schedule">
-          <Field label={say('name')} value={id} set={setId} />
-          <label>
-            {say('type')}
-            <select value={type} required onChange={(event) => setType(event.currentTarget.value)}>
-              <option value="">{say('chooseType')}</option>
-              {types.map((info) => (
-                <option key={info.type}>{info.type}</option>
-              ))}
-            </select>
-          </label>
-          <label>
-            {say('times')}
-            <select
-              value={isCron ? 'cron' : 'every'}
-              onChange={(event) => setIsCron(event.currentTarget.value === 'cron')}
-            >
-              <option value="cron">{say('cron')}</option>
-              <option value="every">{say('interval')}</option>
-            </select>
-          </label>
-          {isCron && <Field label={say('cron')} value={cron} set={setCron} />}
-          {isCron && <Field label={say('timezone')} value={timezone} set={setTimezone} />}
-          {!isCron && <Field label={say('interval')} value={every} set={setEvery} />}
-          <Field label={say('payload')} value={payload} set={setPayload} />
-          <Upcoming timing={timing} />
-          <ErrorLine error={error} />
-          <button type="submit">{say('add')}</button>
-        </form>
-      </Panel>
-    </details>
-  )
-}
-
-function Field({ label, value, set }: { label: string; value: string; set: (value: string) => void }) {
-  return (
-    <label>
-      {label}
-      <input value={value} required onInput={(event) => set(event.currentTarget.value)} />
-    </label>
-  )
-}
-
-/** The next ticks, or the error of the input. */
-function Upcoming({ timing }: { timing: object }) {
-  const [told, setTold] = useState('')
-  const asked = JSON.stringify(timing)
-  useEffect(() => {
-    let isNewest = true
-    const timer = setTimeout(async () => {
-      const text = await call<{ upcoming: string[] }>('POST', '/schedules/preview', timing).then(
-        ({ upcoming }) => say('upcoming', upcoming.map(day).join(' · ')),
-        (refused: Error) => refused.message,
-      )
-      if (isNewest) setTold(text)
-    }, PREVIEW_AFTER_MS)
-    return () => {
-      isNewest = false
-      clearTimeout(timer)
-    }
-  }, [asked])
-  return (
-    <p class="preview" role="status">
-      {told}
-    </p>
-  )
-}
-
 function until(iso: string): string {
-  return duration(Math.max(0, (Date.parse(iso) - Date.now()) / 1_000))
+  return duration(Math.max(0, Math.floor((Date.parse(iso) - Date.now()) / 1_000)))
 }

@@ -1,49 +1,49 @@
 import { useEffect, useState } from 'preact/hooks'
-import { call, get, type Json, Refusal, type Schema, type Task, type TypeInfo } from './api.ts'
+import { call, get, Refusal, type Schema, type Task } from './api.ts'
 import { useLive } from './live.ts'
 import { Panel, StatusBadge } from './parts.tsx'
-import { canBeForm, SchemaForm } from './schema-form.tsx'
+import { type Draft, PayloadEditor, payloadOf, useSchemas } from './payload-editor.tsx'
 import { may } from './session.ts'
 import { ON_FAILURE, say } from './words.ts'
 
 const OPTIONS = {
-  ...{ priority: '', delay: '', max_retry: '', process_timeout: '', tags: '', idempotency_key: '' },
+  ...{ priority: '', delay: '', max_retry: '', process_timeout: '', group: '', tags: '', idempotency_key: '' },
   ...{ batch: '', after: '', on_failure: '' },
 }
 type Options = typeof OPTIONS
 
-/** A form made of what the type's handler says of its payload; as JSON where it says nothing. */
+/** A form made of the type's schema of its payload, or a field for JSON; with `copy`, filled with that of a task. */
 export function SubmitView({ query }: { query: URLSearchParams }) {
-  const { types, generation } = useLive()
-  const [schemas, setSchemas] = useState<Record<string, Schema | null>>({})
+  const { types } = useLive()
+  const schemas = useSchemas()
   const [type, setType] = useState(query.get('type') ?? '')
-  const [payload, setPayload] = useState<Json>({})
-  const names = types.map(({ type: name }) => name).join()
-  // Schemas may have changed with the types and after a reconnect.
-  useEffect(() => {
-    if (!may('read')) return
-    const read = async () => {
-      const told = await get<{ types: TypeInfo[] }>('/types')
-      setSchemas(Object.fromEntries(told.types.map((info) => [info.type, info.payload_schema ?? null])))
-    }
-    void read().catch(() => undefined)
-  }, [names, generation])
+  const [draft, setDraft] = useState<Draft>({ value: {} })
+  const [options, setOptions] = useState(OPTIONS)
   const copied = query.get('copy')
+  const [isReady, setIsReady] = useState(copied === null)
   useEffect(() => {
     if (copied === null) return
     const copy = (task: Task) => {
       setType(task.type)
-      setPayload(task.payload)
+      setDraft({ value: task.payload })
+      setOptions(optionsOf(task))
     }
-    void get<Task>(`/tasks/${copied}`).then(copy, () => undefined)
+    void get<Task>(`/tasks/${copied}`)
+      .then(copy, () => undefined)
+      .then(() => setIsReady(true))
   }, [copied])
   const choose = ({ currentTarget }: { currentTarget: HTMLSelectElement | HTMLInputElement }) => {
     setType(currentTarget.value)
-    setPayload({})
+    setDraft({ value: {} })
   }
   return (
     <>
-      <h1>{say('submit')}</h1>
+      <h1>{say(copied === null ? 'submit' : 'again')}</h1>
+      {copied !== null && (
+        <p class="dim">
+          {say('copyOf')} <a href={`#/tasks/${copied}`}>{copied}</a>
+        </p>
+      )}
       <Panel>
         <label class="type" htmlFor="type">
           {say('type')}
@@ -58,71 +58,54 @@ export function SubmitView({ query }: { query: URLSearchParams }) {
             <input id="type" value={type} spellcheck={false} onChange={choose} />
           )}
         </label>
-        {type !== '' && (type in schemas || !may('read')) && (
-          <Form key={type} type={type} schema={schemas[type]} payload={payload} setPayload={setPayload} />
+        {isReady && type !== '' && schemas && (type in schemas || !may('read')) && (
+          <Form key={type} type={type} schema={schemas[type]} {...{ draft, setDraft, options, setOptions }} />
         )}
       </Panel>
     </>
   )
 }
 
+/** The options of a task that differ from the defaults. It gets no place in a flow and no key of another task. */
+function optionsOf({ priority, max_retry, group, tags, batch }: Task): Options {
+  return {
+    ...OPTIONS,
+    priority: priority === 0 ? '' : String(priority),
+    max_retry: String(max_retry),
+    group: group ?? '',
+    tags: Object.entries(tags)
+      .map(([key, value]) => `${key}:${value}`)
+      .join(', '),
+    batch: batch ?? '',
+  }
+}
+
 interface FormProps {
   type: string
   schema: Schema | null | undefined
-  payload: Json
-  setPayload: (payload: Json) => void
+  draft: Draft
+  setDraft: (draft: Draft) => void
+  options: Options
+  setOptions: (options: Options) => void
 }
 
-function Form({ type, schema, payload, setPayload }: FormProps) {
-  const [asJson, setAsJson] = useState(!canBeForm(schema))
-  const [text, setText] = useState<string | null>(null)
-  const [options, setOptions] = useState(OPTIONS)
+function Form({ type, schema, draft, setDraft, options, setOptions }: FormProps) {
   const [refusal, setRefusal] = useState<Refusal | null>(null)
   const [ids, setIds] = useState<string[]>([])
-  const shown = text ?? JSON.stringify(payload, null, 2)
   const submit = async (event: Event) => {
     event.preventDefault()
     setRefusal(null)
     try {
-      const body = { type, payload: asJson ? parse(shown) : payload, ...given(options) }
-      const { id } = await call<Task>('POST', '/tasks', body)
+      const { id } = await call<Task>('POST', '/tasks', { type, payload: payloadOf(draft), ...given(options) })
       setIds([id, ...ids].slice(0, 10))
     } catch (error) {
       setRefusal(error instanceof Refusal ? error : new Refusal((error as Error).message))
     }
   }
-  const turn = () => {
-    try {
-      if (asJson) setPayload(parse(shown))
-      setText(null)
-      setAsJson(!asJson)
-    } catch (error) {
-      setRefusal(error as Refusal)
-    }
-  }
   return (
     <form class="submit" onSubmit={submit}>
-      <fieldset>
-        <legend>{say('payload')}</legend>
-        {canBeForm(schema) && (
-          <button type="button" class="plain turn" onClick={turn}>
-            {say(asJson ? 'asForm' : 'asJson')}
-          </button>
-        )}
-        {!asJson && canBeForm(schema) ? (
-          <SchemaForm schema={schema} values={payload as { [key: string]: Json }} onChange={setPayload} />
-        ) : (
-          <textarea
-            rows={8}
-            class="json"
-            spellcheck={false}
-            aria-label={say('payload')}
-            value={shown}
-            onInput={({ currentTarget }) => setText(currentTarget.value)}
-          />
-        )}
-      </fieldset>
-      <details>
+      <PayloadEditor schema={schema} draft={draft} setDraft={setDraft} />
+      <details open={Object.values(options).some((value) => value !== '')}>
         <summary>{say('options')}</summary>
         <OptionFields options={options} setOptions={setOptions} />
       </details>
@@ -161,6 +144,7 @@ function OptionFields({ options, setOptions }: { options: Options; setOptions: (
       {field('delay', say('delay'), { placeholder: '0' })}
       {field('max_retry', say('maxRetry'), { type: 'number', min: 0, max: 1_000 })}
       {field('process_timeout', say('processTimeout'), { type: 'number', min: 0 })}
+      {field('group', say('group'))}
       {field('tags', say('tagsField'))}
       {field('idempotency_key', say('key'))}
       {field('batch', say('batch'))}
@@ -199,7 +183,8 @@ function Submitted({ ids }: { ids: string[] }) {
 }
 
 function given(options: Options): object {
-  const { priority, delay, max_retry, process_timeout, tags, idempotency_key, batch, after, on_failure } = options
+  const { priority, delay, max_retry, process_timeout, group, tags, idempotency_key, batch, after, on_failure } =
+    options
   const pairs = tags.split(',').flatMap((tag) => {
     const colon = tag.indexOf(':')
     return colon < 1 ? [] : [[tag.slice(0, colon).trim(), tag.slice(colon + 1).trim()]]
@@ -211,18 +196,11 @@ function given(options: Options): object {
     ...(delay === '' ? {} : { delay: number(delay) }),
     ...(max_retry === '' ? {} : { max_retry: Number(max_retry) }),
     ...(process_timeout === '' ? {} : { process_timeout: Number(process_timeout) }),
+    ...(group === '' ? {} : { group }),
     ...(pairs.length === 0 ? {} : { tags: Object.fromEntries(pairs) }),
     ...(idempotency_key === '' ? {} : { idempotency_key }),
     ...(batch === '' ? {} : { batch }),
     ...(ids.length === 0 ? {} : { after: ids }),
     ...(on_failure === '' ? {} : { on_failure }),
-  }
-}
-
-function parse(text: string): Json {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw new Refusal(say('badJson', (error as Error).message))
   }
 }

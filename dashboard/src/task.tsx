@@ -1,14 +1,21 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
+import { foldedStack } from '../../src/task/stack.ts'
 import { type Change, call, type Explanation, get, type LimitInTheWay, Refusal, type Task, TERMINAL } from './api.ts'
 import { AttemptsPanel } from './attempts.tsx'
+import { confirmedRun, toast } from './feedback.tsx'
 import { BatchLink, FlowPanel, TaskLinks } from './flow.tsx'
-import { live, useLive } from './live.ts'
-import { ErrorLine, JsonBlock, Panel, Progress, StatusBadge, useAction } from './parts.tsx'
+import { age, CopyButton, shortId } from './ids.tsx'
+import { JsonView } from './json-view.tsx'
+import { live, useEachSecond, useLive } from './live.ts'
+import { ErrorLine, Panel, Progress, StatusBadge, useAction, usePageTitle } from './parts.tsx'
 import { may } from './session.ts'
+import { type Action, RETRYABLE } from './task-actions.tsx'
+import { addressOf, typeAddress } from './task-search.ts'
 import { duration, instant, moment, number, say, time, type Word } from './words.ts'
 
 const HOLDERS_SHOWN_MAX = 10
+const SUCCESSORS_SEARCHED = 1_000
 
 /** The view of a task: its data, timeline, waiting reason and actions. */
 export function TaskView({ id }: { id: string }) {
@@ -29,68 +36,122 @@ export function TaskView({ id }: { id: string }) {
   // Each change is a reason to read the whole again; only progress is taken from the change itself.
   // Read for each of these.
   useEffect(() => run(read), [id, heard?.status, heard?.attempts, generation])
-  if (gone) return <p class="empty">{say('gone')}</p>
+  usePageTitle(task && `${task.type} ${shortId(id)} · ${say(task.status)}`)
+  if (gone) return <Gone id={id} />
   if (!task) return <ErrorLine error={error} />
-  const open = !TERMINAL.includes(task.status)
   const progress = task.status === 'processing' ? (heard?.progress ?? task.progress) : task.progress
   return (
     <>
       <div class="title">
         <div class="what">
           <h1>
-            {task.type} <StatusBadge status={task.status} />
+            <a href={typeAddress(task.type)}>{task.type}</a> <StatusBadge status={task.status} />
           </h1>
           <code class="id">{task.id}</code>
+          <CopyButton text={task.id} label={say('copyId')} />
         </div>
-        <div class="actions">
-          {open && may('submit') && (
-            <button type="button" class="danger" onClick={() => run(() => call('DELETE', `/tasks/${id}`).then(read))}>
-              {say('cancel')}
-            </button>
-          )}
-          {!open && task.status !== 'success' && may('submit') && (
-            <button type="button" onClick={() => run(() => call('POST', `/tasks/${id}/retry`).then(read))}>
-              {say('retry')}
-            </button>
-          )}
-          {may('submit') && (
-            <a class="button" href={`#/submit?copy=${id}`}>
-              {say('again')}
-            </a>
-          )}
-        </div>
+        {may('submit') && <Actions task={task} read={read} />}
       </div>
       <ErrorLine error={error} />
-      {open && <Why id={id} status={task.status} />}
+      {task.status === 'pending' && <Why id={id} />}
       {(task.batch !== null || task.after.length > 0) && <FlowPanel batch={task.batch} task={task} />}
       {progress !== null && task.status !== 'success' && (
         <Panel title={say('progress')}>
           <Progress progress={progress} />
         </Panel>
       )}
-      <div class="columns">
-        <Panel title={say('timeline')}>
-          <Timeline task={task} changes={changes} />
-        </Panel>
-        <Panel title={say('details')}>
-          <Details task={task} />
-        </Panel>
+      <div class="task-columns">
+        <div>
+          {task.error !== null && (
+            <Panel title={say('error')} class="failed">
+              <JsonView value={foldedStack(task.error)} label={say('error')} />
+            </Panel>
+          )}
+          <AttemptsPanel id={id} change={`${task.status} ${task.updated_at} ${generation}`} error={task.error} />
+          {task.result !== null && (
+            <Panel title={say('result')}>
+              <JsonView value={task.result} label={say('result')} />
+            </Panel>
+          )}
+          <Panel title={say('payload')}>
+            <JsonView value={task.payload} label={say('payload')} />
+          </Panel>
+        </div>
+        <div>
+          <Panel title={say('details')}>
+            <Details task={task} />
+          </Panel>
+          <Panel title={say('timeline')}>
+            <Timeline task={task} changes={changes} />
+          </Panel>
+        </div>
       </div>
-      {task.error !== null && (
-        <Panel title={say('error')} class="failed">
-          <JsonBlock value={task.error} label={say('error')} />
-        </Panel>
-      )}
-      <AttemptsPanel id={id} change={`${task.status} ${task.updated_at} ${generation}`} error={task.error} />
-      {task.result !== null && (
-        <Panel title={say('result')}>
-          <JsonBlock value={task.result} label={say('result')} />
-        </Panel>
-      )}
-      <Panel title={say('payload')}>
-        <JsonBlock value={task.payload} label={say('payload')} />
-      </Panel>
     </>
+  )
+}
+
+function Gone({ id }: { id: string }) {
+  return (
+    <div class="empty">
+      <p>{say('gone')}</p>
+      <p>
+        <code>{id}</code>
+      </p>
+      <a class="button" href="#/tasks">
+        {say('tasks')}
+      </a>
+    </div>
+  )
+}
+
+function Actions({ task: { id, status }, read }: { task: Task; read: () => Promise<void> }) {
+  const open = !TERMINAL.includes(status)
+  const ask = (action: Action, act: () => Promise<unknown>) => {
+    const question = {
+      title: say(`ask_one_${action}`),
+      detail: say(`effect_${action}`),
+      action: say(`action_${action}`),
+      isDanger: true,
+    }
+    void confirmedRun(question, async () => {
+      await act()
+      return say(`done_one_${action}`)
+    })
+  }
+  const retry = () =>
+    call('POST', `/tasks/${id}/retry`).then(
+      () => read(),
+      (refused: Error) => toast(refused.message, true),
+    )
+  const purge = async () => {
+    await call('POST', `/tasks/${id}/purge`)
+    location.hash = '#/tasks'
+  }
+  return (
+    <div class="actions">
+      {open && (
+        <button
+          type="button"
+          class="danger"
+          onClick={() => ask('cancel', () => call('DELETE', `/tasks/${id}`).then(read))}
+        >
+          {say('cancel')}
+        </button>
+      )}
+      {RETRYABLE.includes(status) && (
+        <button type="button" onClick={() => void retry()}>
+          {say('retry')}
+        </button>
+      )}
+      <a class="button" href={`#/submit?copy=${id}`}>
+        {say('again')}
+      </a>
+      {!open && (
+        <button type="button" class="plain" onClick={() => ask('purge', purge)}>
+          {say('action_purge')}…
+        </button>
+      )}
+    </div>
   )
 }
 
@@ -157,25 +218,34 @@ function Timeline({ task, changes }: { task: Task; changes: Change[] }) {
 }
 
 function Details({ task }: { task: Task }) {
+  const successors = useSuccessors(task)
   const limit = (seconds: number) => (seconds === 0 ? say('noLimit') : duration(seconds))
   const between = (from: string, to: string) => duration(Math.max(0, (Date.parse(to) - Date.parse(from)) / 1_000))
-  const { started_at: started, completed_at: completed, tags, after, batch } = task
+  const { started_at: started, completed_at: completed, tags, after, batch, group, status } = task
   const tagged = Object.entries(tags).map(([key, value]) => (
-    <a key={key} class="badge" href={`#/tasks?${new URLSearchParams({ tag: `${key}:${value}` })}`}>
+    <a key={key} class="badge" href={addressOf({ tag: `${key.replaceAll(':', '\\:')}:${value}` })}>
       {key}:{value}
     </a>
   ))
   const rows: [Word, ComponentChildren][] = [
     ['priorityOf', String(task.priority)],
-    ['group', task.group],
+    ['group', group !== null && <a href={addressOf({ type: task.type, group })}>{group}</a>],
     ['uses', usesText(task.uses)],
     ['attempts', say('of', task.attempts, task.max_retry + 1)],
     ['deliveries', String(task.deliveries)],
-    ['createdAt', moment(task.created_at)],
+    [
+      'createdAt',
+      <span key="at">
+        {moment(task.created_at)} <span class="dim">({say('ago', age(Date.parse(task.created_at)))})</span>
+      </span>,
+    ],
     ['runAt', task.run_at === task.created_at ? null : moment(task.run_at)],
     // The timeline shows tasks that were handed out again in more detail.
     ['waited', started && task.deliveries === 1 ? between(task.created_at, started) : null],
-    ['ran', started && completed && between(started, completed)],
+    [
+      'ran',
+      started && (completed ? between(started, completed) : status === 'processing' && <Ticking since={started} />),
+    ],
     ['queueTimeout', limit(task.queue_timeout)],
     ['runTimeout', limit(task.process_timeout)],
     [
@@ -186,6 +256,7 @@ function Details({ task }: { task: Task }) {
     ['key', task.idempotency_key],
     ['batch', batch !== null && <BatchLink batch={batch} />],
     ['after', after.length > 0 && <TaskLinks ids={after} />],
+    ['successors', successors.length > 0 && <TaskLinks ids={successors} />],
     ['onFailure', after.length > 0 && say(`on_failure_${task.on_failure}`)],
     ['tag', tagged.length > 0 && tagged],
   ]
@@ -203,20 +274,41 @@ function Details({ task }: { task: Task }) {
   )
 }
 
+/** The tasks of its batch that wait for it: the server finds no others. */
+function useSuccessors({ id, batch, updated_at }: Task): string[] {
+  const [ids, setIds] = useState<string[]>([])
+  useEffect(() => {
+    if (batch === null) return
+    const search = new URLSearchParams({ batch, limit: String(SUCCESSORS_SEARCHED) })
+    void get<{ tasks: Task[] }>(`/tasks?${search}`).then(
+      ({ tasks }) => setIds(tasks.filter(({ after }) => after.includes(id)).map((task) => task.id)),
+      () => undefined,
+    )
+  }, [id, batch, updated_at])
+  return ids
+}
+
+/** Counts on each second. */
+function Ticking({ since }: { since: string }) {
+  const [now, setNow] = useState(Date.now())
+  useEachSecond(async () => setNow(Date.now()), [])
+  return <>{duration(Math.max(0, Math.floor((now - Date.parse(since)) / 1_000)))}</>
+}
+
 function usesText(uses: Task['uses'] = {}): string | null {
   const parts = Object.entries(uses).map(([limit, units]) => `${limit} ${number(units)}`)
   return parts.length === 0 ? null : parts.join(' · ')
 }
 
-function Why({ id, status }: { id: string; status: string }) {
+function Why({ id }: { id: string }) {
   const { stats } = useLive()
   const [why, setWhy] = useState<Explanation | null>(null)
   // Asked again each second, for as long as it is open.
-  useEffect(() => void get<Explanation>(`/tasks/${id}/explain`).then(setWhy, () => undefined), [id, status, stats])
-  if (!why || why.reason === 'finished') return null
+  useEffect(() => void get<Explanation>(`/tasks/${id}/explain`).then(setWhy, () => undefined), [id, stats])
+  if (!why || why.reason === 'finished' || why.reason === 'running') return null
   return (
-    <Panel title={say('why')}>
-      {!isNamed(why) && <p>{sentence(why, id)}</p>}
+    <Panel title={say('why')} class="why">
+      {!isNamed(why) && <p>{sentence(why)}</p>}
       {why.reason === 'waits_for_tasks' && <TaskLinks ids={why.waits_for} />}
       {isNamed(why) && <LimitsInTheWay limits={why.limits} />}
       {!isNamed(why) && why.reason === 'limit_reached' && (
@@ -263,17 +355,15 @@ function LimitsInTheWay({ limits }: { limits: readonly LimitInTheWay[] }) {
   )
 }
 
-function sentence({ reason, max_concurrency, ahead, waits_for, until, holders }: Explanation, id: string): string {
+function sentence({ reason, max_concurrency, ahead, waits_for, until }: Explanation): string {
   if (reason === 'ready') return say('ready')
   if (reason === 'waits_for_tasks' && waits_for.length === 1) return say('reason_waits_for_one')
-  const mine = holders.find(({ task_id }) => task_id === id)
   const filling: Record<string, string | number> = {
     delayed: until ? moment(until) : '',
     held: until ? moment(until) : '',
     limit_reached: max_concurrency ?? '',
     behind: ahead,
     waits_for_tasks: number(waits_for.length),
-    running: mine?.worker_id ?? '',
   }
   return say(`reason_${reason}` as Word, filling[reason] ?? '')
 }

@@ -1,206 +1,118 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
-import { get, STATUSES, type Task } from './api.ts'
+import { useState } from 'preact/hooks'
+import { STATUSES } from './api.ts'
+import { ErrorGroups } from './error-groups.tsx'
 import { BatchLink } from './flow.tsx'
-import { live, type Row, rowOf, useEachSecond, useLive } from './live.ts'
-import { ErrorLine, Progress, StatusBadge, useAction } from './parts.tsx'
-import { VirtualList } from './virtual-list.tsx'
-import { number, say, time } from './words.ts'
+import { useLive } from './live.ts'
+import { MatchingActions } from './task-actions.tsx'
+import { TaskList } from './task-list.tsx'
+import { addressOf, lineOf, parseLine, RANGES_MS, type Search, searchOf } from './task-search.ts'
+import { number, say, type Word } from './words.ts'
 
-const PAGE = 200
-/** Beyond this, scrolling down no longer loads by itself and older lines go. */
-const ROWS_MAX = 10_000
-const ROW_PX = { wide: 44, narrow: 76 }
+const SUGGESTED_MAX = 100
 
-interface Filter {
-  status: string
-  type: string
-  tag: string
-  batch: string
-}
-
-/** The tasks that fit a filter, newest first, changing as they do. */
+/** The tasks that fit a search, newest first, changing as they do; or their errors by what they have in common. */
 export function TasksView({ query }: { query: URLSearchParams }) {
-  const of = (name: string) => query.get(name) ?? ''
-  const filter = { status: of('status'), type: of('type'), tag: of('tag'), batch: of('batch') }
+  const search = searchOf(query)
+  const view = query.get('view') ?? ''
+  const [version, setVersion] = useState(0)
+  const key = `${JSON.stringify(search)}${version}`
   return (
     <>
-      <h1>{say('tasks')}</h1>
-      <FilterForm key={JSON.stringify(filter)} filter={filter} />
-      {filter.batch !== '' && (
+      <div class="tasks-head">
+        <h1>{say('tasks')}</h1>
+        <SearchForm key={key} search={search} view={view} />
+      </div>
+      <Statuses search={search} view={view} />
+      {search.batch !== '' && (
         <p class="count">
-          {say('batch')} <BatchLink batch={filter.batch} />
+          {say('batch')} <BatchLink batch={search.batch} />
         </p>
       )}
-      <TaskList key={JSON.stringify(filter)} filter={filter} />
+      {view === 'errors' ? (
+        <ErrorGroups search={search} />
+      ) : (
+        <TaskList
+          key={key}
+          search={search}
+          actions={<MatchingActions search={search} done={() => setVersion(version + 1)} />}
+        />
+      )}
     </>
   )
 }
 
-function FilterForm({ filter }: { filter: Filter }) {
+function SearchForm({ search, view }: { search: Search; view: string }) {
   const { types } = useLive()
-  const [tag, setTag] = useState(filter.tag)
-  const [batch, setBatch] = useState(filter.batch)
-  const [id, setId] = useState('')
-  const go = (change: Partial<Filter>) => {
-    const wanted = Object.entries({ ...filter, tag, batch, ...change }).filter(([, value]) => value !== '')
-    location.hash = `#/tasks?${new URLSearchParams(wanted)}`
-  }
+  const [line, setLine] = useState(lineOf(search))
+  const names = types.map(({ type }) => type)
   const submit = (event: Event) => {
     event.preventDefault()
-    if (id.trim() === '') go({})
-    else location.hash = `#/tasks/${encodeURIComponent(id.trim())}`
+    const { id, ...parsed } = parseLine(line, names)
+    const { status, range } = search
+    location.hash = id === '' ? addressOf({ ...parsed, status, range }, view) : `#/tasks/${id}`
   }
-  const names = types.map(({ type }) => type)
-  if (filter.type !== '' && !names.includes(filter.type)) names.push(filter.type)
   return (
-    <form class="filters" onSubmit={submit}>
-      <label>
-        {say('status')}
-        <select value={filter.status} onChange={(event) => go({ status: event.currentTarget.value })}>
-          <option value="">{say('all')}</option>
-          {STATUSES.map((status) => (
-            <option key={status} value={status}>
-              {say(status)}
-            </option>
-          ))}
-        </select>
-      </label>
-      <label>
-        {say('type')}
-        <select value={filter.type} onChange={(event) => go({ type: event.currentTarget.value })}>
-          <option value="">{say('all')}</option>
-          {names.map((type) => (
-            <option key={type}>{type}</option>
-          ))}
-        </select>
-      </label>
-      <label>
-        {say('tag')}
-        <input value={tag} placeholder={say('tagHint')} onInput={(event) => setTag(event.currentTarget.value)} />
-      </label>
-      <label>
-        {say('batch')}
-        <input value={batch} spellcheck={false} onInput={(event) => setBatch(event.currentTarget.value)} />
-      </label>
-      <label>
-        {say('findTask')}
-        <input value={id} spellcheck={false} onInput={(event) => setId(event.currentTarget.value)} />
-      </label>
-      <button type="submit">{id.trim() === '' ? say('filter') : say('open')}</button>
+    <form class="search-form" role="search" onSubmit={submit}>
+      <input
+        type="search"
+        list="searches"
+        value={line}
+        spellcheck={false}
+        autocomplete="off"
+        placeholder={say('searchHint')}
+        aria-label={say('search')}
+        onInput={(event) => setLine(event.currentTarget.value)}
+        onSearch={(event) => event.currentTarget.value === '' && submit(event)}
+      />
+      <datalist id="searches">
+        {names.slice(0, SUGGESTED_MAX).map((type) => (
+          <option key={type} value={`type:${type}`} />
+        ))}
+      </datalist>
+      <select
+        value={search.range}
+        aria-label={say('age')}
+        onChange={({ currentTarget }) => {
+          location.hash = addressOf({ ...search, range: currentTarget.value }, view)
+        }}
+      >
+        <option value="">{say('anyAge')}</option>
+        {Object.keys(RANGES_MS).map((range) => (
+          <option key={range} value={range}>
+            {say('lastRange', say(`range_${range}` as Word))}
+          </option>
+        ))}
+      </select>
+      <button type="submit">{say('search')}</button>
     </form>
   )
 }
 
-/** Tasks from the API, updated by later events. */
-export function TaskList({ filter }: { filter: Filter }) {
-  const { rows: heard } = useLive()
-  const read = useRef(new Map<string, Row>())
-  // A new one with every page, so that what was read is drawn at once.
-  const [{ next }, setPage] = useState<{ next: string | null }>({ next: null })
-  const [run, error] = useAction()
-  const loading = useRef(false)
-  const narrow = useNarrow()
-
-  const load = async (cursor: string | null) => {
-    if (loading.current) return
-    loading.current = true
-    try {
-      const parameters = Object.entries({ ...filter, cursor: cursor ?? '' }).filter(([, value]) => value !== '')
-      const search = new URLSearchParams([...parameters, ['limit', String(PAGE)]])
-      const page = await get<{ tasks: Task[]; next_cursor: string | null }>(`/tasks?${search}`)
-      if (cursor === null) read.current = new Map()
-      for (const task of page.tasks) read.current.set(task.id, rowOf(task))
-      setPage({ next: page.next_cursor })
-    } finally {
-      loading.current = false
-    }
-  }
-  useEffect(() => run(() => load(null)), [live.generation])
-  const isUntold = filter.tag !== '' || filter.batch !== ''
-  useEachSecond(async () => (isUntold && read.current.size <= PAGE ? load(null) : null), [])
-
-  const rows = rowsOf(filter, read.current, heard, next === null)
-  const more = () => {
-    if (next !== null && rows.length < ROWS_MAX) run(() => load(next))
-  }
+/** Each with its number where that is known: of all tasks, and of a type the waiting and running ones. */
+function Statuses({ search, view }: { search: Search; view: string }) {
+  const { stats } = useLive()
+  const { status: present, ...others } = search
+  const isAll = stats !== null && Object.values(others).every((value) => value === '')
   return (
-    <>
-      <ErrorLine error={error} />
-      <p class="dim count" aria-live="off">
-        {say('shown', number(rows.length))} {isUntold && `· ${say('tagNote')}`}
-      </p>
-      <VirtualList
-        empty={say('noTasks')}
-        items={rows}
-        rowHeight={narrow ? ROW_PX.narrow : ROW_PX.wide}
-        label={say('tasks')}
-        onEnd={more}
-        head={['task', 'type', 'status', 'attempts', 'progress', 'told', 'changed'].map((word) => (
-          <span key={word} role="columnheader" class={`cell-${word}`}>
-            {say(word as 'task')}
-          </span>
-        ))}
-        row={(row) => <Line row={row} />}
-      />
-    </>
-  )
-}
-
-/**
- * Newest first. Tasks known from events are shown only if they cannot be on a page that is not loaded yet. A changed task
- * keeps its row, and is removed when it no longer matches.
- */
-function rowsOf(filter: Filter, read: Map<string, Row>, heard: Map<string, Row>, all: boolean): Row[] {
-  const { status, type, tag, batch } = filter
-  let oldest = ''
-  if (!all) for (const id of read.keys()) if (oldest === '' || id < oldest) oldest = id
-  const rows = new Map(read)
-  for (const [id, row] of heard) {
-    if (rows.has(id) ? row.at >= rows.get(id)!.at : tag === '' && batch === '' && id > oldest) rows.set(id, row)
-  }
-  return [...rows.values()]
-    .filter((row) => (status === '' || row.status === status) && (type === '' || row.type === type))
-    .sort((a, b) => (a.id < b.id ? 1 : -1))
-    .slice(0, ROWS_MAX)
-}
-
-function Line({ row: { id, type, status, attempts, progress, told, at } }: { row: Row }) {
-  return (
-    <>
-      <span role="cell" class="cell-task">
-        <a href={`#/tasks/${id}`} title={id}>
-          {id}
+    <nav class="statuses" aria-label={say('status')}>
+      {['', ...STATUSES].map((status) => (
+        <a
+          key={status}
+          href={addressOf({ ...search, status })}
+          class={`chip ${status}`}
+          aria-current={present === status && view === '' ? 'page' : undefined}
+        >
+          {say((status === '' ? 'all' : status) as Word)}
+          {isAll && status !== '' && <small>{number(stats[`${status}_tasks` as 'failed_tasks'])}</small>}
         </a>
-      </span>
-      <span role="cell" class="cell-type">
-        {type}
-      </span>
-      <span role="cell" class="cell-status">
-        <StatusBadge status={status} />
-      </span>
-      <span role="cell" class="cell-attempts">
-        {attempts}
-      </span>
-      <span role="cell" class="cell-progress">
-        {status === 'processing' && <Progress progress={progress} />}
-      </span>
-      <span role="cell" class={`cell-told ${status === 'success' ? 'dim' : ''}`}>
-        {told}
-      </span>
-      <span role="cell" class="cell-changed dim">
-        {time(at)}
-      </span>
-    </>
+      ))}
+      <a
+        class="chip errors"
+        href={addressOf({ ...search, status: '', error: '' }, 'errors')}
+        aria-current={view === 'errors' ? 'page' : undefined}
+      >
+        {say('byError')}
+      </a>
+    </nav>
   )
-}
-
-function useNarrow(): boolean {
-  const query = matchMedia('(max-width: 720px)')
-  const [narrow, setNarrow] = useState(query.matches)
-  useEffect(() => {
-    const onChange = () => setNarrow(query.matches)
-    query.addEventListener('change', onChange)
-    return () => query.removeEventListener('change', onChange)
-  }, [])
-  return narrow
 }

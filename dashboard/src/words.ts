@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks'
 
-/** All texts of the page. `{x}` is a placeholder. */
+/** All texts of the page. `{x}` is a placeholder, and `[task|tasks]` takes the first word where x is 1. */
 const en = {
   overview: 'Overview',
   tasks: 'Tasks',
@@ -20,7 +20,7 @@ const en = {
   last: 'Last',
   never: 'never',
   in: 'in {x}',
-  upcoming: 'Next ticks: {x}',
+  upcoming: 'Next ticks',
   runNow: 'Run now',
   drop: 'Remove',
   submit: 'Submit',
@@ -79,23 +79,18 @@ const en = {
   unhealthy: 'unhealthy',
   engine: 'Engine',
   uptime: 'Uptime',
-  findTask: 'Task id',
   tag: 'Tag',
-  tagHint: 'key:value',
   open: 'Open',
   filter: 'Filter',
   noTasks: 'No tasks.',
   task: 'Task',
   attempts: 'Attempts',
   progress: 'Progress',
-  told: 'Result or error',
-  changed: 'Changed',
-  more: 'Load more',
-  shown: '{x} shown',
-  tagNote: 'Events contain no tags and batches, so this list is reloaded every second.',
+  shown: '{x} [task|tasks]',
+  tagNote: 'reloaded every second',
   cancel: 'Cancel',
   retry: 'Run again',
-  again: 'Submit a copy',
+  again: 'Edit and run again',
   gone: 'Task not found. It may have expired.',
   timeline: 'Timeline',
   created: 'created',
@@ -103,7 +98,7 @@ const en = {
   result: 'Result',
   error: 'Error',
   details: 'Details',
-  why: 'Reason',
+  why: 'Why it waits',
   attempt: 'attempt {x}',
   log: 'Log',
   attemptsLeftOut: '{x} older attempts are no longer kept.',
@@ -115,15 +110,13 @@ const en = {
   reason_delayed: 'Delayed until {x}.',
   reason_limit_reached: 'All {x} permits of the type are in use.',
   reason_group_limit_reached: 'All permits of the group are in use.',
-  reason_waits_for_tasks: 'Waiting for {x} tasks:',
+  reason_waits_for_tasks: 'Waiting for {x} [task|tasks]:',
   reason_waits_for_one: 'Waiting for one task:',
   reason_rate_limited: 'The rate of the type allows no start now.',
   reason_paused: 'The type is paused.',
   reason_held: 'No task of the type starts before {x}: the service that it calls refuses calls.',
   reason_no_worker: 'No live worker has a handler for the type.',
-  reason_behind: '{x} tasks of the type start first.',
-  reason_running: 'Running on {x}.',
-  reason_finished: 'The task has ended.',
+  reason_behind: '{x} [task|tasks] of the type [starts|start] first.',
   namedLimits: 'Named limits',
   namedLimitExample: 'gpu, or tenant/* for each key',
   addLimit: 'Add limit',
@@ -211,6 +204,114 @@ const en = {
   on_failure_cancel: 'cancel this task',
   on_failure_run: 'run anyway',
   on_failure_wait: 'wait for a retry',
+  messages: 'Messages',
+  close: 'Close',
+  back: 'Back',
+  copy: 'Copy',
+  copied: 'Copied.',
+  notCopied: 'The browser does not allow to copy here. Select the text instead.',
+  copyId: 'Copy the id',
+  selectAll: 'Select all',
+  selectOne: 'Select {x}',
+  selection: 'Selection',
+  selected: '{x} selected',
+  clear: 'Clear',
+  age: 'Age',
+  duration: 'Duration',
+  loading: 'Loading…',
+  searched: '{x} [task|tasks] searched',
+  searchOlder: 'Search older tasks',
+  search: 'Search',
+  searchHint: 'id, type:… group:… tag:key:value batch:… or words of an error',
+  anyAge: 'any age',
+  lastRange: 'last {x}',
+  range_15m: '15 min',
+  byError: 'Errors',
+  action_retry: 'Run again',
+  action_cancel: 'Cancel',
+  action_purge: 'Delete',
+  ask_retry: 'Run {x} [task|tasks] again?',
+  ask_cancel: 'Cancel {x} [task|tasks]?',
+  ask_purge: 'Delete {x} [task|tasks]?',
+  effect_retry: 'They start from their first attempt.',
+  effect_cancel: 'Waiting tasks end at once; running handlers receive a request to stop.',
+  effect_purge: 'Payloads, results, errors, attempts and logs are erased. This cannot be undone.',
+  done_retry: '{x} [task runs|tasks run] again.',
+  done_cancel: '{x} [task|tasks] canceled.',
+  done_purge: '{x} [task|tasks] deleted.',
+  refused: '{x} [task was|tasks were] not changed: {y}',
+  allMatching: 'All matching',
+  onlySelection: 'The server does not search by words and age: select tasks instead.',
+  noneMatches: 'No matching task for: {x}',
+  matching: 'Matching: {x}.',
+  everyTask: 'every task',
+  noErrors: 'No errors.',
+  ofAll: 'Numbers and ids in messages are left out. {x} [task|tasks].',
+  ofNewest: 'Numbers and ids in messages are left out. The newest {x} [task|tasks] only.',
+  latest: 'Latest',
+  ago: '{x} ago',
+  keys: 'Keyboard',
+  key_search: 'Search',
+  key_next: 'Next row',
+  key_previous: 'Previous row',
+  key_open: 'Open the row',
+  key_select: 'Select the row',
+  key_overview: 'Overview',
+  key_tasks: 'Tasks (w workers, l limits, s schedules)',
+  key_help: 'This help',
+  save: 'Save',
+  edit: 'Edit',
+  more: 'Next ticks and payload',
+  here: '({x} here)',
+  copyOf: 'A copy of',
+  scheduleAdded: '{x} was added.',
+  scheduleChanged: '{x} was changed.',
+  scheduleRemoved: '{x} was removed.',
+  scheduleRuns: '{x} has a task now.',
+  schedulePaused: '{x} is paused.',
+  scheduleResumed: '{x} creates tasks again.',
+  ask_drop: 'Remove {x}?',
+  effect_drop: 'It creates no more tasks. Its tasks stay.',
+  seen: 'Last seen',
+  busy: '{x} of {y} slots busy',
+  queueHealth: 'Queue health',
+  stalled: 'stalled',
+  noWorker: 'no worker',
+  atLimit: 'at limit',
+  allFine: 'no type is paused, at its limit or without worker',
+  countTypes: '{x} [type|types]',
+  showAll: 'Show all',
+  noneFound: 'None found.',
+  noWorkerOf: 'Worker not found. It may have stopped.',
+  handles: 'Handles',
+  noType: 'Type not found. No worker has a handler for it, and it is not declared.',
+  recentErrors: 'Errors of the last 7 days',
+  groups: 'Groups',
+  openTasks: 'of pending and processing tasks',
+  openTasksFirst: 'of the first {x} pending and processing tasks',
+  schema: 'Payload schema',
+  waitP95: 'Wait, p95',
+  runP95: 'Run, p95',
+  seconds: 'seconds',
+  ask_pause_type: 'Pause {x}?',
+  effect_pause_type: 'Tasks are accepted and do not start. {x} running tasks finish.',
+  done_pause_type: '{x} is paused.',
+  ask_resume_type: 'Resume {x}?',
+  effect_resume_type: 'Waiting tasks start at once, up to the limits.',
+  done_resume_type: '{x} starts tasks again.',
+  foldAll: 'Fold',
+  unfoldAll: 'Unfold',
+  wrap: 'Wrap lines',
+  items: '{x} [item|items]',
+  fields: '{x} [field|fields]',
+  moreChars: '{x} more characters',
+  successors: 'Waited for by',
+  ask_one_cancel: 'Cancel this task?',
+  ask_one_purge: 'Delete this task?',
+  ask_one_retry: 'Run this task again?',
+  done_one_cancel: 'Canceled.',
+  done_one_purge: 'Deleted.',
+  done_one_retry: 'It runs again.',
 }
 export type Word = keyof typeof en
 
@@ -238,7 +339,7 @@ const zh: Record<Word, string> = {
   last: '上次',
   never: '无',
   in: '{x} 后',
-  upcoming: '接下来的触发时间：{x}',
+  upcoming: '接下来的触发时间',
   runNow: '立即运行',
   drop: '删除',
   submit: '提交',
@@ -297,23 +398,18 @@ const zh: Record<Word, string> = {
   unhealthy: '异常',
   engine: '引擎',
   uptime: '已运行',
-  findTask: '任务 ID',
   tag: '标签',
-  tagHint: '键:值',
   open: '打开',
   filter: '筛选',
   noTasks: '没有任务。',
   task: '任务',
   attempts: '尝试次数',
   progress: '进度',
-  told: '结果或错误',
-  changed: '更新时间',
-  more: '加载更多',
-  shown: '显示 {x} 条',
-  tagNote: '事件中不含标签和批次，因此此列表每秒刷新一次。',
+  shown: '{x} 个任务',
+  tagNote: '每秒刷新一次',
   cancel: '取消',
   retry: '重新运行',
-  again: '提交副本',
+  again: '编辑后重新提交',
   gone: '未找到任务，可能已过保留期。',
   timeline: '时间线',
   created: '创建',
@@ -321,7 +417,7 @@ const zh: Record<Word, string> = {
   result: '结果',
   error: '错误',
   details: '详情',
-  why: '原因',
+  why: '等待原因',
   attempt: '第 {x} 次尝试',
   log: '日志',
   attemptsLeftOut: '更早的 {x} 次尝试已不再保留。',
@@ -340,8 +436,6 @@ const zh: Record<Word, string> = {
   reason_held: '该类型在 {x} 之前不会启动任务：它调用的服务暂时拒绝请求。',
   reason_no_worker: '没有存活的工作进程能处理该类型。',
   reason_behind: '同类型还有 {x} 个任务排在前面。',
-  reason_running: '正在 {x} 上运行。',
-  reason_finished: '已结束。',
   namedLimits: '命名限制',
   namedLimitExample: 'gpu，或 tenant/*（每个键各自计数）',
   addLimit: '添加限制',
@@ -429,6 +523,114 @@ const zh: Record<Word, string> = {
   on_failure_cancel: '一并取消',
   on_failure_run: '仍然运行',
   on_failure_wait: '等待其重试成功',
+  messages: '消息',
+  close: '关闭',
+  back: '返回',
+  copy: '复制',
+  copied: '已复制。',
+  notCopied: '浏览器不允许在此复制，请手动选择文本。',
+  copyId: '复制 ID',
+  selectAll: '全选',
+  selectOne: '选择 {x}',
+  selection: '所选任务',
+  selected: '已选 {x} 个',
+  clear: '清除',
+  age: '提交至今',
+  duration: '耗时',
+  loading: '加载中…',
+  searched: '已搜索 {x} 个任务',
+  searchOlder: '继续搜索更早的任务',
+  search: '搜索',
+  searchHint: 'ID、type:… group:… tag:键:值 batch:…，或错误中的文字',
+  anyAge: '不限时间',
+  lastRange: '最近 {x}',
+  range_15m: '15 分钟',
+  byError: '错误归类',
+  action_retry: '重新运行',
+  action_cancel: '取消',
+  action_purge: '删除',
+  ask_retry: '重新运行 {x} 个任务？',
+  ask_cancel: '取消 {x} 个任务？',
+  ask_purge: '删除 {x} 个任务？',
+  effect_retry: '任务会从第一次尝试重新开始。',
+  effect_cancel: '等待中的任务立即结束，运行中的处理器会收到停止请求。',
+  effect_purge: '参数、结果、错误、尝试记录和日志都会被清除，且无法恢复。',
+  done_retry: '{x} 个任务已重新运行。',
+  done_cancel: '{x} 个任务已取消。',
+  done_purge: '{x} 个任务已删除。',
+  refused: '{x} 个任务未更改：{y}',
+  allMatching: '所有匹配的任务',
+  onlySelection: '服务器不支持按文字和时间筛选，请改为选择任务。',
+  noneMatches: '没有可以操作的匹配任务：{x}',
+  matching: '匹配条件：{x}。',
+  everyTask: '所有任务',
+  noErrors: '没有错误。',
+  ofAll: '消息中的数字和 ID 已省略，共 {x} 个任务。',
+  ofNewest: '消息中的数字和 ID 已省略，仅统计最新的 {x} 个任务。',
+  latest: '最近一次',
+  ago: '{x}前',
+  keys: '键盘快捷键',
+  key_search: '搜索',
+  key_next: '下一行',
+  key_previous: '上一行',
+  key_open: '打开该行',
+  key_select: '选择该行',
+  key_overview: '总览',
+  key_tasks: '任务（w 工作进程，l 并发限制，s 定时任务）',
+  key_help: '本帮助',
+  save: '保存',
+  edit: '编辑',
+  more: '接下来的触发时间与参数',
+  here: '（本地 {x}）',
+  copyOf: '副本来源：',
+  scheduleAdded: '已添加 {x}。',
+  scheduleChanged: '已修改 {x}。',
+  scheduleRemoved: '已删除 {x}。',
+  scheduleRuns: '{x} 已创建任务。',
+  schedulePaused: '{x} 已暂停。',
+  scheduleResumed: '{x} 已恢复。',
+  ask_drop: '删除 {x}？',
+  effect_drop: '不再创建新任务，已有任务保留。',
+  seen: '最近活跃',
+  busy: '{y} 个并发位中 {x} 个在用',
+  queueHealth: '队列状态',
+  stalled: '停滞',
+  noWorker: '没有工作进程',
+  atLimit: '达到上限',
+  allFine: '没有类型被暂停、达到上限或缺少工作进程',
+  countTypes: '{x} 个类型',
+  showAll: '显示全部',
+  noneFound: '未找到。',
+  noWorkerOf: '未找到工作进程，可能已停止。',
+  handles: '处理类型',
+  noType: '未找到类型：没有工作进程能处理它，也没有声明。',
+  recentErrors: '最近 7 天的错误',
+  groups: '分组',
+  openTasks: '按等待和运行中的任务统计',
+  openTasksFirst: '按前 {x} 个等待和运行中的任务统计',
+  schema: '参数结构',
+  waitP95: '等待时间 p95',
+  runP95: '运行时间 p95',
+  seconds: '秒',
+  ask_pause_type: '暂停 {x}？',
+  effect_pause_type: '任务会被接受但不会启动。运行中的 {x} 个任务会完成。',
+  done_pause_type: '{x} 已暂停。',
+  ask_resume_type: '恢复 {x}？',
+  effect_resume_type: '等待中的任务会在限制范围内立即启动。',
+  done_resume_type: '{x} 已恢复。',
+  foldAll: '折叠',
+  unfoldAll: '展开',
+  wrap: '自动换行',
+  items: '{x} 项',
+  fields: '{x} 个字段',
+  moreChars: '还有 {x} 个字符',
+  successors: '等待它的任务',
+  ask_one_cancel: '取消此任务？',
+  ask_one_purge: '删除此任务？',
+  ask_one_retry: '重新运行此任务？',
+  done_one_cancel: '已取消。',
+  done_one_purge: '已删除。',
+  done_one_retry: '已重新运行。',
 }
 
 const STORED = 'xqueue.language'
@@ -451,8 +653,11 @@ export function switchLanguage(): void {
   redraw()
 }
 
+const PLURAL = /\[([^|\]]+)\|([^\]]+)\]/g
+
 export function say(word: Word, x: string | number = '', y: string | number = ''): string {
-  return (language === 'zh' ? zh : en)[word].replace('{x}', String(x)).replace('{y}', String(y))
+  const text = (language === 'zh' ? zh : en)[word].replace(PLURAL, String(x) === '1' ? '$1' : '$2')
+  return text.replace('{x}', String(x)).replace('{y}', String(y))
 }
 
 export function number(value: number, digits = 0): string {
@@ -460,13 +665,26 @@ export function number(value: number, digits = 0): string {
 }
 
 export function time(iso: string | null): string {
-  return iso === null ? '–' : new Date(iso).toLocaleTimeString(language === 'zh' ? 'zh-CN' : 'en-GB')
+  return iso === null ? '–' : new Date(iso).toLocaleTimeString(locale(), { hourCycle: 'h23' })
 }
 
-/** With the day, for distant times. */
-export function day(iso: string): string {
-  const parts = { weekday: 'short', day: 'numeric', month: 'short' } as const
-  return `${new Date(iso).toLocaleDateString(language === 'zh' ? 'zh-CN' : 'en-GB', parts)} ${time(iso)}`
+const TICK: Intl.DateTimeFormatOptions = {
+  ...({ weekday: 'short', day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' } as const),
+  ...({ second: '2-digit', hourCycle: 'h23', timeZoneName: 'short' } as const),
+}
+
+/** With the day and the zone; that of the browser if it does not know the zone. */
+export function inZone(iso: string, timeZone: string): string {
+  try {
+    return new Date(iso).toLocaleString(locale(), { ...TICK, timeZone })
+  } catch {
+    return new Date(iso).toLocaleString(locale(), TICK)
+  }
+}
+
+/** That of the browser. */
+export function zone(): string {
+  return Intl.DateTimeFormat().resolvedOptions().timeZone
 }
 
 /** With milliseconds, for short intervals. */
@@ -474,9 +692,24 @@ export function instant(iso: string): string {
   return `${time(iso)}.${iso.slice(20, 23)}`
 }
 
+/** In the format of the language, in the time zone of the browser, which it names. */
 export function moment(iso: string): string {
-  const date = new Date(iso)
-  return `${date.toLocaleString(language === 'zh' ? 'zh-CN' : 'en-GB')}.${iso.slice(20, 23)}`
+  return momentOf(Date.parse(iso))
+}
+
+const MOMENT: Intl.DateTimeFormatOptions = {
+  ...({ year: 'numeric', month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' } as const),
+  ...({ second: '2-digit', fractionalSecondDigits: 3, hourCycle: 'h23', timeZoneName: 'short' } as const),
+}
+
+export function momentOf(at: number): string {
+  return new Date(at).toLocaleString(locale(), MOMENT)
+}
+
+/** That of the browser where it fits the language, so that dates look as the user is used to. */
+export function locale(): string {
+  const own = navigator.languages.find((name) => name.startsWith(language))
+  return own ?? (language === 'zh' ? 'zh-CN' : 'en-GB')
 }
 
 const UNITS = {
@@ -484,13 +717,20 @@ const UNITS = {
   zh: { us: '微秒', ms: '毫秒', s: '秒', min: '分', h: '小时', d: '天' },
 }
 
-/** Seconds in a suitable unit. */
 /** A duration as a field takes it: `1m`. */
 export function durationInput(seconds: number): string {
   if (seconds % 3_600 === 0) return `${seconds / 3_600}h`
   return seconds % 60 === 0 ? `${seconds / 60}m` : `${seconds}s`
 }
 
+/** Seconds in one unit, for narrow places. */
+export function shortDuration(seconds: number): string {
+  if (seconds < 60) return duration(seconds)
+  const [size, unit] = seconds < 3_600 ? [60, 'min'] : seconds < 172_800 ? [3_600, 'h'] : [86_400, 'd']
+  return `${number(Math.floor(seconds / (size as number)))} ${UNITS[language][unit as 'min']}`
+}
+
+/** Seconds in a suitable unit. */
 export function duration(seconds: number): string {
   const unit = UNITS[language]
   if (seconds > 0 && seconds < 0.001) return `${number(seconds * 1e6)} ${unit.us}`

@@ -1,66 +1,188 @@
 import { useState } from 'preact/hooks'
 import { get, type Task, type Worker } from './api.ts'
 import { useEachSecond } from './live.ts'
-import { Meter, Panel } from './parts.tsx'
-import { duration, say } from './words.ts'
+import { Meter, Panel, usePageTitle } from './parts.tsx'
+import { typeAddress } from './task-search.ts'
+import { VirtualList } from './virtual-list.tsx'
+import { duration, moment, number, say } from './words.ts'
 
-/** The live workers of all processes with their tasks. */
+const ROW_PX = { wide: 44, narrow: 96 }
+const ROWS_SHOWN = 16
+const RUNNING_READ = 1_000
+const RUNNING_SHOWN = 200
+
+const COLUMNS = ['worker', 'host', 'running', 'handles', 'uptime', 'seen'] as const
+type Column = (typeof COLUMNS)[number]
+const ORDERS: Record<Column, (a: Worker, b: Worker) => number> = {
+  worker: (a, b) => (a.id < b.id ? -1 : 1),
+  host: (a, b) => (a.host < b.host ? -1 : 1) || a.pid - b.pid,
+  running: (a, b) => a.running / a.concurrency - b.running / b.concurrency,
+  handles: (a, b) => a.types.length - b.types.length,
+  uptime: (a, b) => Date.parse(b.started_at) - Date.parse(a.started_at),
+  seen: (a, b) => Date.parse(b.last_seen) - Date.parse(a.last_seen),
+}
+const ago = (iso: string) => duration(Math.max(0, Math.floor((Date.now() - Date.parse(iso)) / 1_000)))
+const addressOf = (id: string) => `#/workers/${encodeURIComponent(id)}`
+
+/** The live workers of all processes. */
 export function WorkersView() {
   const [workers, setWorkers] = useState<Worker[] | null>(null)
-  const [running, setRunning] = useState<Task[]>([])
-  useEachSecond(async () => {
-    const [told, page] = await Promise.all([
-      get<{ workers: Worker[] }>('/workers'),
-      get<{ tasks: Task[] }>('/tasks?status=processing&limit=500'),
-    ])
-    setWorkers(told.workers)
-    setRunning(page.tasks)
-  }, [])
-  const ago = (iso: string) => duration(Math.max(0, (Date.now() - Date.parse(iso)) / 1_000))
+  const [filter, setFilter] = useState('')
+  const [order, setOrder] = useState<{ by: Column; down: boolean }>({ by: 'worker', down: false })
+  useEachSecond(async () => setWorkers((await get<{ workers: Worker[] }>('/workers')).workers), [])
+  if (!workers) return <h1>{say('workers')}</h1>
+  const fits = ({ id, host, types }: Worker) => [id, host, ...types].some((text) => text.includes(filter))
+  const found = workers.filter(fits).sort(ORDERS[order.by])
+  if (order.down) found.reverse()
+  const [running, slots] = [sum(found, 'running'), sum(found, 'concurrency')]
+  const isNarrow = matchMedia('(max-width: 720px)').matches
   return (
     <>
       <h1>{say('workers')}</h1>
-      {workers?.length === 0 && <p class="empty">{say('noWorkers')}</p>}
-      {workers?.map((worker) => {
-        const tasks = running.filter(({ worker_id }) => worker_id === worker.id)
-        const busy = say('of', worker.running, worker.concurrency)
-        return (
-          <Panel key={worker.id} title={worker.id}>
-            <p class="worker">
-              <span class="used">
-                <Meter value={worker.running} max={worker.concurrency} label={say('running')} /> {busy}
+      {workers.length === 0 && <p class="empty">{say('noWorkers')}</p>}
+      {workers.length > 0 && (
+        <Panel
+          class="bare"
+          title={say('busy', number(running), number(slots))}
+          aside={
+            <span class="terms">
+              <span class="dim">{say('of', number(found.length), number(workers.length))}</span>
+              <input
+                type="search"
+                class="search"
+                value={filter}
+                placeholder={say('filter')}
+                aria-label={say('filter')}
+                onInput={({ currentTarget }) => setFilter(currentTarget.value)}
+              />
+            </span>
+          }
+        >
+          <VirtualList
+            class="workers"
+            height={
+              Math.min(found.length, ROWS_SHOWN) * (isNarrow ? ROW_PX.narrow : ROW_PX.wide) + (isNarrow ? 0 : 37) || 120
+            }
+            empty={say('noneFound')}
+            items={found}
+            keyOf={({ id }) => id}
+            rowHeight={isNarrow ? ROW_PX.narrow : ROW_PX.wide}
+            label={say('workers')}
+            onOpen={({ id }) => {
+              location.hash = addressOf(id)
+            }}
+            head={COLUMNS.map((column) => (
+              <span
+                key={column}
+                role="columnheader"
+                class={`col-${column}`}
+                aria-sort={order.by === column ? (order.down ? 'descending' : 'ascending') : undefined}
+              >
+                <button
+                  type="button"
+                  class="sort"
+                  onClick={() => setOrder({ by: column, down: order.by === column && !order.down })}
+                >
+                  {say(column)}
+                </button>
               </span>
-              <span>
-                {worker.host}, {say('process', worker.pid)}
-              </span>
-              <span class="dim">
-                {say('uptime')} {ago(worker.started_at)}
-              </span>
-              <span class="dim">{say('lastSeen', ago(worker.last_seen))}</span>
-            </p>
-            <p class="badges">
-              {worker.types.map((type) => (
-                <span key={type} class="badge">
-                  {type}
-                </span>
-              ))}
-            </p>
-            {tasks.length === 0 ? (
-              <p class="dim">{say('idle')}</p>
-            ) : (
-              <ul class="runs">
-                {tasks.map(({ id, type, started_at }) => (
-                  <li key={id}>
-                    <a href={`#/tasks/${id}`}>{id}</a>
-                    <span>{type}</span>
-                    <span class="dim">{say('since', ago(started_at!))}</span>
-                  </li>
-                ))}
-              </ul>
-            )}
-          </Panel>
-        )
-      })}
+            ))}
+            row={(worker) => <Row worker={worker} />}
+          />
+        </Panel>
+      )}
+    </>
+  )
+}
+
+function sum(workers: readonly Worker[], of: 'running' | 'concurrency'): number {
+  return workers.reduce((total, worker) => total + worker[of], 0)
+}
+
+function Row({ worker: { id, host, pid, types, running, concurrency, started_at, last_seen } }: { worker: Worker }) {
+  return (
+    <>
+      <span role="rowheader" class="col-worker" title={id}>
+        <a href={addressOf(id)}>{id}</a>
+      </span>
+      <span role="cell" class="col-host" title={host} data-label={say('host')}>
+        {host}, {say('process', pid)}
+      </span>
+      <span role="cell" class="col-running" data-label={say('running')}>
+        <span class="used">
+          <Meter value={running} max={concurrency} label={`${id}: ${say('running')}`} />
+          <span>{say('of', number(running), number(concurrency))}</span>
+        </span>
+      </span>
+      <span role="cell" class="col-handles dim" title={types.slice(0, 100).join('\n')}>
+        {types.join(', ').slice(0, 300)}
+      </span>
+      <span role="cell" class="col-uptime dim" title={moment(started_at)} data-label={say('uptime')}>
+        {ago(started_at)}
+      </span>
+      <span role="cell" class="col-seen dim" title={moment(last_seen)} data-label={say('seen')}>
+        {say('ago', ago(last_seen))}
+      </span>
+    </>
+  )
+}
+
+/** One worker with its types and its tasks. */
+export function WorkerView({ id }: { id: string }) {
+  const [worker, setWorker] = useState<Worker | null | undefined>(undefined)
+  const [tasks, setTasks] = useState<Task[]>([])
+  usePageTitle(id)
+  useEachSecond(async () => {
+    const [told, page] = await Promise.all([
+      get<{ workers: Worker[] }>('/workers'),
+      get<{ tasks: Task[] }>(`/tasks?status=processing&limit=${RUNNING_READ}`),
+    ])
+    setWorker(told.workers.find((each) => each.id === id) ?? null)
+    setTasks(page.tasks.filter(({ worker_id }) => worker_id === id))
+  }, [id])
+  if (worker === undefined) return null
+  if (worker === null) return <p class="empty">{say('noWorkerOf')}</p>
+  const { host, pid, types, running, concurrency, started_at, last_seen } = worker
+  return (
+    <>
+      <div class="title">
+        <div class="what">
+          <h1>{id}</h1>
+          <span class="dim">
+            {host}, {say('process', pid)} · {say('uptime')} {ago(started_at)} · {say('lastSeen', ago(last_seen))}
+          </span>
+        </div>
+      </div>
+      <Panel
+        title={say('running')}
+        aside={
+          <span class="worker used">
+            <Meter value={running} max={concurrency} label={say('running')} />
+            {say('of', number(running), number(concurrency))}
+          </span>
+        }
+      >
+        {tasks.length === 0 && <p class="dim">{say('idle')}</p>}
+        <ul class="runs">
+          {tasks.slice(0, RUNNING_SHOWN).map(({ id: task, type, started_at: since }) => (
+            <li key={task}>
+              <a href={`#/tasks/${task}`}>{task}</a>
+              <span>{type}</span>
+              <span class="dim">{say('since', ago(since!))}</span>
+            </li>
+          ))}
+        </ul>
+        {tasks.length > RUNNING_SHOWN && <p class="dim">{say('andMore', number(tasks.length - RUNNING_SHOWN))}</p>}
+      </Panel>
+      <Panel title={say('handles')}>
+        <p class="badges">
+          {types.map((type) => (
+            <a key={type} class="badge" href={typeAddress(type)}>
+              {type}
+            </a>
+          ))}
+        </p>
+      </Panel>
     </>
   )
 }

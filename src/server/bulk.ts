@@ -1,6 +1,6 @@
 import { Type } from 'typebox'
 import type { Changed, Queue, TaskFilter } from '../queue/queue.ts'
-import { CHANGEABLE_STATUSES, type Status, FINAL_STATUSES } from '../task/status.ts'
+import { CHANGEABLE_STATUSES, FINAL_STATUSES, type Status } from '../task/status.ts'
 import { count as countOf } from './fields.ts'
 
 /** Maximum count of a dry run, which reads each task without its payload. */

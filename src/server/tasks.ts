@@ -300,9 +300,7 @@ function changeMany(queue: Queue, change: 'cancel' | 'retry' | 'purge') {
     const { dry_run: isDryRun = false, ...filter } = (request.body ?? {}) as Filter & { dry_run?: boolean }
     if (isDryRun) return reply.status(200).send(await countAll(queue, change, filterOf(filter)))
     const count =
-      change === 'purge'
-        ? await purgeAll(queue, filterOf(filter))
-        : await changeAll(queue, change, filterOf(filter))
+      change === 'purge' ? await purgeAll(queue, filterOf(filter)) : await changeAll(queue, change, filterOf(filter))
     request.audited = { filter, matched: count }
     return reply.status(202).send({ count })
   }

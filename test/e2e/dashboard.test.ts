@@ -1,160 +1,23 @@
-import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { Page } from 'playwright-core'
-import { beforeAll, beforeEach, expect, it, vi } from 'vitest'
-import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
+import { expect, it, vi } from 'vitest'
+import { faultsOf, has } from '../fixtures/chromium.ts'
+import { browser, go, main, openDashboard, page, screenshot, server, shortId } from '../fixtures/dashboard.ts'
 import { MANY_MS } from '../fixtures/mqtt-listener.ts'
-import { type Server, startServer } from '../fixtures/server.ts'
+import { startServer } from '../fixtures/server.ts'
 import { startProxy } from '../fixtures/tcp-proxy.ts'
 
 const VIEWS = ['overview', 'tasks', 'workers', 'limits', 'schedules', 'submit']
-/** For people to view: `XQUEUE_SCREENSHOTS=folder npx vitest run test/e2e/dashboard.test.ts`. */
-const screenshots = process.env.XQUEUE_SCREENSHOTS
 
-let server: Server
-let browser: Browser
-let page: Page
+openDashboard()
 
-beforeAll(async () => {
-  server = await startServer({ concurrency: '50' })
-  browser = await Browser.start()
-  if (screenshots) mkdirSync(screenshots, { recursive: true })
-})
-beforeEach(async () => {
-  await page?.close()
-  browser.complaints.length = 0
-  browser.requested.length = 0
-  page = await browser.open(`${server.url}/`)
-  await has(page.getByRole('status').first(), 'live')
-})
-
-async function go(view: string): Promise<void> {
-  await page.evaluate(`location.hash = '#/${view}'`)
-}
-
-const main = () => page.locator('main')
-
-it('submits through the form and shows the states as they change', async () => {
-  await page.getByRole('link', { name: 'Submit' }).click()
-  await page.getByLabel('Type').selectOption('form')
-  await page.getByLabel('name').fill('<b>Ann</b>')
-  await page.getByLabel('times').fill('3')
-  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
-  await has(page.locator('.submitted'), 'success')
-  await page.locator('.submitted a').click()
-  await has(main(), '"greeting": "<b>Ann</b> 3"')
-  await has(page.locator('.timeline'), /pending[\s\S]*processing[\s\S]*success/)
-  expect(browser.complaints).toEqual([])
-})
-
-it('shows the error of the server for an invalid payload', async () => {
-  await go('submit?type=form')
-  await page.getByRole('button', { name: 'As JSON' }).click()
-  await page.getByLabel('Payload').fill('{"name": "x", "times": "three"}')
-  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
-  await has(page.getByRole('alert'), 'payload.times')
-  await page.getByLabel('Payload').fill('{')
-  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
-  await has(page.getByRole('alert'), 'Invalid JSON')
-})
-
-it('changes a limit after a note on its effect, and more tasks run at once', async () => {
-  const ids = await Promise.all(Array.from({ length: 5 }, () => server.submit('slow')))
-  await go('limits')
-  const row = page.getByRole('row', { name: 'slow', exact: true })
-  await has(row, '2 of 2')
-  await page.getByLabel('Limit: slow').fill('4')
-  await has(main(), 'Up to 2 pending tasks start at once.')
-  await row.getByRole('button', { name: 'Set' }).click()
-  await has(row, '4 of 4')
-  await row.getByRole('button', { name: '4 of 4' }).click()
-  await has(page.getByRole('list', { name: 'Holders of the permits' }), ids[0]!)
-  await page.getByLabel('Each group: slow').fill('3')
-  await page.getByLabel('Starts / time: slow').fill('1000/1m')
-  await page.getByLabel('Starts / time: slow').press('Enter')
-  await vi.waitFor(async () => {
-    const { body } = await server.call('GET', '/concurrency/slow')
-    expect(body).toMatchObject({ max_concurrency: 4, group_concurrency: 3, rate: { max: 1_000, per: 60 } })
-  })
-  await page.getByLabel('Starts / time: slow').fill('1000/25h')
-  await row.getByRole('button', { name: 'Set' }).click()
-  await has(page.getByRole('alert'), 'must be from 1 ms to 24 hours')
-  await page.getByLabel('Starts / time: slow').fill('')
-  await page.getByLabel('Each group: slow').fill('')
-  await row.getByRole('button', { name: 'Set' }).click()
-  await vi.waitFor(async () => {
-    const { body } = await server.call('GET', '/concurrency/slow')
-    expect(body).toMatchObject({ max_concurrency: 4, group_concurrency: null, rate: null })
-  })
-  await server.call('POST', '/concurrency', { task_type: 'slow', max_concurrency: 2 })
+it('shows totals, types, workers and health', async () => {
+  await server.submit('slow')
+  await has(page.locator('.total.processing'), /processing\s+1/)
+  await has(main(), 'healthy')
+  await go('workers')
+  await has(main(), /1 of 50[\s\S]*slow/)
   await server.call('POST', '/tasks/cancel', { type: 'slow' })
-})
-
-it('shows until when a type is held, why its tasks wait, and ends the hold', async () => {
-  await server.call('POST', '/limits/type:slow/hold', { for: '1h' })
-  const id = await server.submit('slow')
-  await go(`tasks/${id}`)
-  await has(main(), /No task of the type starts before .+: the service that it calls refuses calls/)
-  await go('limits')
-  const row = page.getByRole('row', { name: 'slow', exact: true })
-  await has(row, /held until \d/)
-  if (screenshots) await page.screenshot({ path: join(screenshots, 'held.png') })
-  await row.getByRole('button', { name: 'Resume' }).click()
-  await row.getByRole('button', { name: 'Pause' }).waitFor()
-  await vi.waitFor(async () => expect((await server.call('GET', `/tasks/${id}`)).body.status).toBe('processing'))
-  await server.call('POST', '/tasks/cancel', { type: 'slow' })
-})
-
-it('adds a schedule after a preview of its times, runs it now, pauses and removes it', async () => {
-  await go('schedules')
-  await page.getByText('Add a schedule').click()
-  await page.getByLabel('Name').fill('nightly')
-  await page.getByLabel('Type').selectOption('form')
-  await page.getByLabel('Payload').fill('{"name": "Ann", "times": 1}')
-  await page.getByLabel('Cron').last().fill('61 2 * * *')
-  await has(page.locator('.preview'), 'has the invalid minute "61"')
-  await page.getByLabel('Cron').last().fill('30 2 * * *')
-  await has(page.locator('.preview'), 'Next ticks: ')
-  await page.getByRole('button', { name: 'Add', exact: true }).click()
-  const panel = page.getByRole('region', { name: 'nightly' })
-  await has(panel, '30 2 * * *')
-  await panel.getByRole('button', { name: 'Pause' }).click()
-  await has(panel, 'paused')
-  await panel.getByRole('button', { name: 'Run now' }).click()
-  await panel.getByRole('link', { name: 'Task' }).click()
-  await has(main(), '"greeting": "Ann 1"')
-  await go('schedules')
-  await panel.getByRole('button', { name: 'Remove' }).click()
-  await has(main(), 'No schedules.')
-  expect(browser.complaints.filter((text) => !text.includes('400'))).toEqual([])
-})
-
-it('shows why a task waits, and cancels a running task', async () => {
-  const [first, , third] = [await server.submit('slow'), await server.submit('slow'), await server.submit('slow')]
-  await go(`tasks/${third}`)
-  await has(main(), 'All 2 permits of the type are in use.')
-  await go(`tasks/${first}`)
-  await has(main(), 'Running on')
-  await page.getByRole('button', { name: 'Cancel' }).click()
-  await has(page.getByRole('heading', { level: 1 }), 'canceled')
-  await go(`tasks/${third}`)
-  await has(page.getByRole('heading', { level: 1 }), 'processing')
-  await server.call('POST', '/tasks/cancel', { type: 'slow' })
-})
-
-it('retries a failed task, and shows its error only as text', async () => {
-  const id = await server.submit('fails', { '<script>alert(1)</script>': '<img src=x onerror=alert(2)>' })
-  await go('tasks?status=failed')
-  await page.getByRole('link', { name: id }).click()
-  await has(main(), '<img src=x onerror=alert(1)>')
-  await page.getByRole('button', { name: 'Run again' }).click()
-  await has(page.locator('.timeline'), /failed[\s\S]*pending[\s\S]*processing[\s\S]*failed/)
-  const attempts = page.getByRole('region', { name: 'Attempts' }).getByRole('listitem')
-  await has(attempts.nth(1), /attempt 1[\s\S]*failed/)
-  await has(attempts.first(), /attempt 1[\s\S]*failed[\s\S]*<img src=x onerror=alert\(1\)>/)
-  expect(await page.locator('main img, main script').count()).toBe(0)
-  expect(browser.complaints).toEqual([])
 })
 
 it('draws the charts of a range from what the server keeps, and remembers the range', async () => {
@@ -170,35 +33,9 @@ it('draws the charts of a range from what the server keeps, and remembers the ra
   await page.reload()
   await chart('Success and errors per minute').locator('canvas').waitFor()
   expect(await page.getByRole('button', { name: '30 days' }).getAttribute('aria-pressed')).toBe('true')
-  if (screenshots) await page.screenshot({ path: join(screenshots, 'history.png'), fullPage: true })
+  await screenshot('history', true)
   await page.getByRole('button', { name: 'live', exact: true }).click()
   await chart('Finished per second').waitFor()
-  expect(browser.complaints).toEqual([])
-})
-
-it('shows the log of each attempt as it is written, with its error', async () => {
-  await server.call('POST', '/types/talkative', { declared: true })
-  const id = await server.submit('talkative', {}, { max_retry: 3 })
-  const claim = async () =>
-    (await server.call('POST', '/tasks/consume', { types: ['talkative'], wait: 30 })).body.leases[0].lease
-  const first = await claim()
-  await go(`tasks/${id}`)
-  const attempts = page.getByRole('region', { name: 'Attempts' }).getByRole('listitem')
-  await has(attempts.first(), /attempt 1[\s\S]*running/)
-  const line = { message: '<b>one</b>', level: 'warn', fields: { bytes: 7 } }
-  await server.call('POST', `/leases/${first}/heartbeat`, { logs: [line] })
-  await has(attempts.first(), /warn <b>one<\/b> \{"bytes":7\}/)
-  const error = ['Error: gone', 'at mine (/app/a.ts:1:1)', 'at x (/app/node_modules/x/x.js:1:1)'].join('\n    ')
-  await server.call('POST', `/leases/${first}/fail`, { error, delay: 0 })
-  const second = await claim()
-  await has(attempts.nth(1), /attempt 2[\s\S]*running/)
-  await has(attempts.first(), /failed[\s\S]*one[\s\S]*Error: gone[\s\S]*at mine[\s\S]*1 frame of libraries/)
-  await server.call('POST', `/leases/${second}/heartbeat`, { logs: [{ message: 'two' }] })
-  await has(attempts.nth(1), 'info two')
-  await server.call('POST', `/leases/${second}/complete`, { logs: [{ message: 'three' }] })
-  await has(attempts.nth(1), /success[\s\S]*two[\s\S]*info three/)
-  expect(await attempts.first().textContent()).not.toContain('three')
-  if (screenshots) await page.screenshot({ path: join(screenshots, 'task-log.png'), fullPage: true })
   expect(browser.complaints).toEqual([])
 })
 
@@ -230,36 +67,27 @@ it('shows all data of tasks and workers only as text, in every view', async () =
   expect(browser.complaints).toEqual([])
 })
 
-it('updates the list of tasks live, by status, type, tag and id, in pages', async () => {
-  await server.call('POST', '/tasks/batch', {
-    tasks: Array.from({ length: 450 }, (_, n) => ({ type: 'quick', payload: n, tags: { half: String(n % 2) } })),
-  })
+it('shows its keys, and moves through the list with them', async () => {
+  await server.submit('quick')
+  await server.submit('quick')
   await go('tasks?type=quick')
-  await has(page.locator('.count'), /\d\d\d shown/)
-  const list = page.getByRole('table', { name: 'Tasks' })
-  expect(await list.getByRole('row').count()).toBeLessThan(80)
-  await vi.waitFor(async () => {
-    await list.evaluate((element) => element.scrollTo(0, 1e6))
-    expect(await page.locator('.count').textContent()).toMatch(/4[5-9]\d shown/)
-  }, MANY_MS)
-  await list.evaluate((element) => element.scrollTo(0, 0))
-  const id = await server.submit('quick')
-  await has(list.getByRole('row').nth(1), new RegExp(`${id}[\\s\\S]*success`))
-  await page.getByLabel('Tag').fill('half:1')
-  await page.getByRole('button', { name: 'Filter' }).click()
-  await has(page.locator('.count'), '200 shown')
-  await page.getByLabel('Task id').fill(id)
-  await page.getByRole('button', { name: 'Open' }).click()
-  await has(main(), id)
-})
-
-it('shows totals, types, workers and health', async () => {
-  await server.submit('slow')
-  await has(page.locator('.total.processing'), /processing\s+1/)
-  await has(main(), 'healthy')
-  await go('workers')
-  await has(main(), /1 of 50[\s\S]*slow/)
-  await server.call('POST', '/tasks/cancel', { type: 'slow' })
+  await page.getByRole('table').getByRole('link').nth(1).waitFor()
+  await page.keyboard.press('?')
+  await has(page.getByRole('dialog', { name: 'Keyboard' }), /jNext row/)
+  await page.keyboard.press('Escape')
+  const focused = () => page.evaluate('document.activeElement.closest("[role=row]")?.ariaRowIndex')
+  for (const [key, row] of [
+    ['j', '2'],
+    ['j', '3'],
+    ['k', '2'],
+  ] as const) {
+    await page.keyboard.press(key)
+    await vi.waitFor(async () => expect(await focused()).toBe(row))
+  }
+  await page.keyboard.press('x')
+  await has(page.getByRole('group', { name: 'Selection' }), '1 selected')
+  await page.keyboard.press('Enter')
+  await has(page.getByRole('heading', { level: 1 }), 'quick')
 })
 
 it('updates live without MQTT', async () => {
@@ -268,7 +96,7 @@ it('updates live without MQTT', async () => {
   await has(page.getByRole('status').first(), 'live')
   await go('tasks')
   const id = await silent.submit('quick')
-  await has(page.getByRole('table'), new RegExp(`${id}[\\s\\S]*success`))
+  await has(page.getByRole('table'), new RegExp(`${shortId(id)}[\\s\\S]*success`))
   await page.goto('about:blank')
   await silent.stop()
 })
@@ -298,7 +126,7 @@ it('replaces a silent connection, and shows the changes of the meantime', async 
   await vi.waitFor(nextAttempt, { timeout: MANY_MS, interval: 500 })
   network.repair()
   await has(page.getByRole('status').first(), 'live')
-  await has(page.getByRole('table'), new RegExp(`${id}[\\s\\S]*success`))
+  await has(page.getByRole('table'), new RegExp(`${shortId(id)}[\\s\\S]*success`))
   expect(await page.evaluate('said')).toEqual(['server unavailable, reconnecting…', 'live'])
   await page.goto('about:blank')
   await network.stop()
@@ -317,7 +145,7 @@ it('keeps no connection while it is hidden, and is up to date when it is shown',
   const status = async () => (await server.call('GET', `/tasks/${id}`)).body.status
   await vi.waitFor(async () => expect(await status()).toBe('success'), { timeout: MANY_MS })
   await show(false)
-  await has(page.getByRole('table'), new RegExp(`${id}[\\s\\S]*success`))
+  await has(page.getByRole('table'), new RegExp(`${shortId(id)}[\\s\\S]*success`))
   await has(page.getByRole('status').first(), 'live')
   expect(streams()).toBe(opened + 1)
 })
@@ -333,7 +161,7 @@ it('sends requests only to its own server, and allows no inline script', async (
     script.textContent = 'document.title = "taken over"'
     document.body.append(script)
   }`)
-  expect(await page.title()).toBe('XQueue')
+  expect(await page.title()).toBe('Submit · XQueue')
 })
 
 it('can be used with the keyboard only', async () => {
@@ -346,8 +174,10 @@ it('can be used with the keyboard only', async () => {
   await page.keyboard.press('Enter')
   await page.getByRole('table').getByRole('link').first().waitFor()
   await page.getByRole('table', { name: 'Tasks' }).focus()
-  await page.keyboard.press('Tab')
-  expect(await page.evaluate('document.activeElement.hash')).toMatch(/^#\/tasks\/[0-9a-f-]+$/)
+  await page.keyboard.press('j')
+  await vi.waitFor(async () =>
+    expect(await page.evaluate('document.activeElement.hash')).toMatch(/^#\/tasks\/[0-9a-f-]+$/),
+  )
 })
 
 it('shows Chinese texts, and remembers the choice', async () => {
@@ -356,28 +186,30 @@ it('shows Chinese texts, and remembers the choice', async () => {
   await page.reload()
   await has(page.getByRole('status').first(), '实时更新')
   expect(await page.getAttribute('html', 'lang')).toBe('zh-CN')
-  if (screenshots) await page.screenshot({ path: join(screenshots, 'overview-zh.png') })
+  await screenshot('overview-zh')
   await page.getByRole('button', { name: 'English' }).click()
 })
 
 it.each([
   ['light', 1360],
   ['dark', 1360],
-  ['light', 375],
+  ['dark', 768],
+  ['light', 390],
+  ['dark', 390],
 ] as const)('passes axe and fits the screen, in %s mode at %d pixels', async (colorScheme, width) => {
   await server.submit('fails')
   await server.submit('slow')
   await page.setViewportSize({ width, height: 900 })
   await page.emulateMedia({ colorScheme })
   const { tasks } = (await server.call('GET', '/tasks?status=failed&limit=1')).body
-  for (const view of [...VIEWS, `tasks/${tasks[0].id}`, 'submit?type=form']) {
+  const others = [`tasks/${tasks[0].id}`, 'tasks?view=errors', 'types/fails', 'submit?type=form']
+  for (const view of [...VIEWS, ...others]) {
     await go(view)
     await page.getByRole('heading', { level: 1 }).waitFor()
     if (view === 'overview') await page.locator('.checks').waitFor()
     if (view === 'overview' || view === 'limits') await main().getByText('slow').first().waitFor()
     if (view === 'tasks') await page.getByRole('table').getByRole('link').first().waitFor()
-    const name = `${view.replaceAll(/[/?=]/g, '-').slice(0, 20)}-${colorScheme}-${width}.png`
-    if (screenshots) await page.screenshot({ path: join(screenshots, name), fullPage: width < 500 })
+    await screenshot(`${view.replaceAll(/[/?=]/g, '-').slice(0, 20)}-${colorScheme}-${width}`, width < 500)
     expect(await faultsOf(page), view).toEqual([])
     expect(await page.evaluate('document.documentElement.scrollWidth'), view).toBeLessThanOrEqual(width)
   }

@@ -196,7 +196,10 @@ describe('a task', () => {
   })
 
   it('is purged with all others that match a filter and have ended, after a count', async () => {
-    const [kept, ended] = [await submit({ group: 'purged', delay: '1h' }), await submit({ group: 'purged', delay: '1h' })]
+    const [kept, ended] = [
+      await submit({ group: 'purged', delay: '1h' }),
+      await submit({ group: 'purged', delay: '1h' }),
+    ]
     const other = await submit({ group: 'other', delay: '1h' })
     for (const { id } of [ended, other]) expect((await server.call('DELETE', `/tasks/${id}`)).status).toBe(200)
     const counted = await post('/tasks/purge', { group: 'purged', dry_run: true })

@@ -1,0 +1,135 @@
+import { useEffect, useState } from 'preact/hooks'
+import { get, type Task } from './api.ts'
+import { age, TaskLink } from './ids.tsx'
+import { useLive } from './live.ts'
+import { ErrorLine, Panel, useAction } from './parts.tsx'
+import { may } from './session.ts'
+import { changeChosen } from './task-actions.tsx'
+import { addressOf, EMPTY, patternOf, type Search, sinceOf, submittedAt } from './task-search.ts'
+import { momentOf, number, say } from './words.ts'
+
+/** The newest tasks of each status that are read, in pages. */
+const READ_MAX = 2_000
+const PAGE = 1_000
+const AGAIN_MS = 10_000
+const GROUPS_MAX = 100
+
+interface Group {
+  pattern: string
+  types: Set<string>
+  ids: string[]
+  /** The newest one. */
+  example: string
+  at: number
+}
+
+interface Read {
+  groups: Group[]
+  count: number
+  isAll: boolean
+}
+
+/** Failed and timed-out tasks by the first line of their error without numbers and ids, the most frequent first. */
+export function ErrorGroups({ search, title }: { search: Partial<Search>; title?: string }) {
+  const { generation } = useLive()
+  const [read, setRead] = useState<Read | null>(null)
+  const [run, error] = useAction()
+  const key = JSON.stringify(search)
+  const reload = async () => setRead(await readGroups({ ...EMPTY, ...search }))
+  useEffect(() => {
+    run(reload)
+    const timer = setInterval(() => run(reload), AGAIN_MS)
+    return () => clearInterval(timer)
+  }, [key, generation])
+  if (!read) return <ErrorLine error={error} />
+  const { groups, count, isAll } = read
+  return (
+    <Panel title={title ?? say('byError')}>
+      <ErrorLine error={error} />
+      <p class="dim">{groups.length === 0 ? say('noErrors') : say(isAll ? 'ofAll' : 'ofNewest', number(count))}</p>
+      {groups.length > 0 && (
+        <table class="cards errors">
+          <thead>
+            <tr>
+              <th>{say('error')}</th>
+              <th class="num">{say('tasks')}</th>
+              <th>{say('type')}</th>
+              <th>{say('latest')}</th>
+              <td />
+            </tr>
+          </thead>
+          <tbody>
+            {groups.slice(0, GROUPS_MAX).map((group) => (
+              <GroupRow key={group.pattern} group={group} search={search} reload={reload} />
+            ))}
+          </tbody>
+        </table>
+      )}
+    </Panel>
+  )
+}
+
+function GroupRow({ group, search, reload }: { group: Group; search: Partial<Search>; reload: () => Promise<void> }) {
+  const { pattern, types, ids, example, at } = group
+  const retry = () => void changeChosen('retry', ids, () => undefined, reload)
+  return (
+    <tr>
+      <th scope="row">
+        <a href={addressOf({ ...search, error: pattern })}>{pattern === '' ? '–' : pattern}</a>
+      </th>
+      <td class="num" data-label={say('tasks')}>
+        {number(ids.length)}
+      </td>
+      <td data-label={say('type')}>
+        {[...types].slice(0, 3).join(', ')}
+        {types.size > 3 && ` ${say('andMore', types.size - 3)}`}
+      </td>
+      <td data-label={say('latest')}>
+        <TaskLink id={example} />{' '}
+        <span class="dim nowrap" title={momentOf(at)}>
+          {say('ago', age(at))}
+        </span>
+      </td>
+      <td class="num">
+        {may('submit') && (
+          <button type="button" class="plain small" onClick={retry}>
+            {say('action_retry')} {number(ids.length)}
+          </button>
+        )}
+      </td>
+    </tr>
+  )
+}
+
+async function readGroups(search: Search): Promise<Read> {
+  const groups = new Map<string, Group>()
+  const parts = await Promise.all(['failed', 'timeout'].map((status) => readTasks({ ...search, status })))
+  const tasks = parts.flatMap((part) => part.tasks)
+  for (const { id, type, error, completed_at } of tasks) {
+    const pattern = patternOf(error ?? '')
+    const at = Date.parse(completed_at!)
+    const group = groups.get(pattern) ?? { pattern, types: new Set(), ids: [], example: id, at }
+    group.types.add(type)
+    group.ids.push(id)
+    if (at > group.at) Object.assign(group, { example: id, at })
+    groups.set(pattern, group)
+  }
+  const ordered = [...groups.values()].sort((a, b) => b.ids.length - a.ids.length || b.at - a.at)
+  return { groups: ordered, count: tasks.length, isAll: parts.every((part) => part.isAll) }
+}
+
+async function readTasks(search: Search): Promise<{ tasks: Task[]; isAll: boolean }> {
+  const { status, type, group, tag, batch } = search
+  const given = Object.entries({ status, type, group, tag, batch }).filter(([, value]) => value !== '')
+  const since = sinceOf(search)
+  const tasks: Task[] = []
+  let cursor: string | null = ''
+  while (cursor !== null && tasks.length < READ_MAX) {
+    const parameters = new URLSearchParams([...given, ['limit', String(PAGE)], ...(cursor ? [['cursor', cursor]] : [])])
+    const page: { tasks: Task[]; next_cursor: string | null } = await get(`/tasks?${parameters}`)
+    const young = page.tasks.filter(({ id }) => submittedAt(id) >= since)
+    tasks.push(...young)
+    cursor = young.length < page.tasks.length ? null : page.next_cursor
+  }
+  return { tasks, isAll: cursor === null }
+}

@@ -1,0 +1,124 @@
+import { call, TERMINAL } from './api.ts'
+import { confirmed, confirmedRun, toast } from './feedback.tsx'
+import type { Row } from './live.ts'
+import { may } from './session.ts'
+import { EMPTY, type Search } from './task-search.ts'
+import { number, say } from './words.ts'
+
+export type Action = 'retry' | 'cancel' | 'purge'
+const ACTIONS: readonly Action[] = ['retry', 'cancel', 'purge']
+/** Changes of a selection that are under way at once. */
+const AT_ONCE = 8
+
+export const RETRYABLE: readonly string[] = ['failed', 'canceled', 'timeout']
+const FITS: Record<Action, (status: string) => boolean> = {
+  retry: (status) => RETRYABLE.includes(status),
+  cancel: (status) => !TERMINAL.includes(status),
+  purge: (status) => TERMINAL.includes(status),
+}
+
+/** Shown while tasks are selected; each action changes those of them that it can change. */
+export function SelectionBar({ tasks, clear, done }: { tasks: Row[]; clear: () => void; done: () => Promise<void> }) {
+  return (
+    <div class="selection" role="group" aria-label={say('selection')}>
+      <b>{say('selected', number(tasks.length))}</b>
+      {may('submit') &&
+        ACTIONS.map((action) => {
+          const ids = tasks.filter(({ status }) => FITS[action](status)).map(({ id }) => id)
+          return (
+            <button
+              key={action}
+              type="button"
+              class={action === 'retry' ? '' : 'plain'}
+              disabled={ids.length === 0}
+              onClick={() => void changeChosen(action, ids, clear, done)}
+            >
+              {say(`action_${action}`)} {number(ids.length)}
+            </button>
+          )
+        })}
+      <button type="button" class="plain" onClick={clear}>
+        {say('clear')}
+      </button>
+    </div>
+  )
+}
+
+/** Asks, and changes these tasks one by one. */
+export async function changeChosen(
+  action: Action,
+  ids: readonly string[],
+  clear: () => void,
+  done: () => Promise<void>,
+): Promise<void> {
+  const question = {
+    title: say(`ask_${action}`, number(ids.length)),
+    detail: say(`effect_${action}`),
+    action: say(`action_${action}`),
+    isDanger: action !== 'retry',
+  }
+  if (!(await confirmed(question))) return
+  const refused: string[] = []
+  const left = [...ids]
+  const work = async () => {
+    for (let id = left.pop(); id !== undefined; id = left.pop()) {
+      const change = action === 'cancel' ? call('DELETE', `/tasks/${id}`) : call('POST', `/tasks/${id}/${action}`)
+      await change.catch((error: Error) => refused.push(error.message))
+    }
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, work))
+  toast(say(`done_${action}`, number(ids.length - refused.length)))
+  if (refused.length > 0) toast(say('refused', number(refused.length), refused[0]), true)
+  clear()
+  await done().catch(() => undefined)
+}
+
+/** The changes of all tasks that a search matches, on the server. Its words and its time are known to this page only. */
+export function MatchingActions({ search, done }: { search: Search; done: () => void }) {
+  if (!may('admin')) return null
+  const { status, type, group, tag, batch } = search
+  const isOfPage = search.q !== '' || search.error !== '' || search.range !== ''
+  const possible = ACTIONS.filter((action) => status === '' || FITS[action](status))
+  return (
+    <span class="matching" role="group" aria-label={say('allMatching')} title={isOfPage ? say('onlySelection') : ''}>
+      <span class="dim">{say('allMatching')}:</span>
+      {possible.map((action) => (
+        <button
+          key={action}
+          type="button"
+          class="plain small"
+          disabled={isOfPage}
+          onClick={() => void changeMatching(action, { ...EMPTY, status, type, group, tag, batch }, done)}
+        >
+          {say(`action_${action}`)}…
+        </button>
+      ))}
+    </span>
+  )
+}
+
+async function changeMatching(action: Action, search: Search, done: () => void): Promise<void> {
+  const filter = Object.fromEntries(Object.entries(search).filter(([, value]) => value !== ''))
+  try {
+    const counted = await call<{ count: number; more: boolean }>('POST', `/tasks/${action}`, {
+      ...filter,
+      dry_run: true,
+    })
+    const count = `${number(counted.count)}${counted.more ? '+' : ''}`
+    if (counted.count === 0) return toast(say('noneMatches', say(`action_${action}`)))
+    const terms = Object.entries(filter).map(([name, value]) => `${name} ${value}`)
+    const question = {
+      title: say(`ask_${action}`, count),
+      detail: `${say('matching', terms.length === 0 ? say('everyTask') : terms.join(', '))} ${say(`effect_${action}`)}`,
+      action: say(`action_${action}`),
+      isDanger: action !== 'retry',
+    }
+    await confirmedRun(question, async () => {
+      const changed = await call<{ count: number }>('POST', `/tasks/${action}`, filter)
+      done()
+      return say(`done_${action}`, number(changed.count))
+    })
+  } catch (error) {
+    toast((error as Error).message, true)
+  }
+}

@@ -1,0 +1,306 @@
+import type { ComponentChildren } from 'preact'
+import { useEffect, useRef, useState } from 'preact/hooks'
+import { get, type Task, TERMINAL } from './api.ts'
+import { Age, age, CopyButton, TaskLink } from './ids.tsx'
+import { useListKeys } from './keyboard.tsx'
+import { live, type Row, rowOf, updatedRow, useEachSecond, useLive } from './live.ts'
+import { ErrorLine, Progress, StatusBadge, useAction } from './parts.tsx'
+import { SelectionBar } from './task-actions.tsx'
+import { EMPTY, patternOf, type Search, sinceOf, submittedAt } from './task-search.ts'
+import { type ListControl, VirtualList } from './virtual-list.tsx'
+import { duration, number, say } from './words.ts'
+
+const PAGE = 200
+/** Pages of this size are read when a list is shown again. */
+const PAGE_AGAIN = 1_000
+/** Beyond this, scrolling down no longer loads by itself and older lines go. */
+const ROWS_MAX = 10_000
+/** A search for words reads so many tasks before it asks the user whether to continue. */
+const SEARCHED_MAX = 2_000
+const FOUND_MIN = 50
+const ROW_PX = { wide: 46, narrow: 84 }
+const KEPT_MAX = 6
+
+/** What a list had loaded, and where it was, for the way back to it. */
+interface Kept {
+  rows: Map<string, Row>
+  next: string | null
+  top: number
+  searched: number
+}
+const kept = new Map<string, Kept>()
+
+function keptOf(key: string): Kept {
+  const found = kept.get(key) ?? { rows: new Map(), next: null, top: 0, searched: SEARCHED_MAX }
+  kept.delete(key)
+  kept.set(key, found)
+  if (kept.size > KEPT_MAX) kept.delete(kept.keys().next().value as string)
+  return found
+}
+
+interface Props {
+  search: Partial<Search>
+  /** Beside the number of tasks. */
+  actions?: ComponentChildren
+}
+
+/** Tasks from the API, updated by later events. Needs a `key` of its search. */
+export function TaskList({ search: given, actions }: Props) {
+  const search = { ...EMPTY, ...given }
+  const { rows: heard } = useLive()
+  const key = JSON.stringify(search)
+  const state = useRef<Kept>(null as never)
+  state.current ??= keptOf(key)
+  const [, draw] = useState(0)
+  const [run, error] = useAction()
+  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set())
+  const loading = useRef(false)
+  const control = useRef<ListControl>(null)
+  const narrow = useNarrow()
+  const { rows: read, next, top } = state.current
+
+  const load = async (cursor: string | null, count = PAGE) => {
+    if (loading.current) return
+    loading.current = true
+    try {
+      const found = new Map(cursor === null ? [] : state.current.rows)
+      let at = cursor
+      do {
+        const page = await readPage(search, at, count > PAGE ? PAGE_AGAIN : PAGE)
+        for (const task of page.tasks) found.set(task.id, rowOf(task))
+        at = page.next
+      } while (at !== null && cursor === null && found.size < count)
+      state.current.rows = found
+      state.current.next = at
+      draw((n) => n + 1)
+    } finally {
+      loading.current = false
+    }
+  }
+  const reload = () => load(null, state.current.rows.size)
+  useEffect(() => run(reload), [live.generation])
+  const isUntold = search.tag !== '' || search.batch !== '' || search.group !== ''
+  const rows = rowsOf(search, read, heard, next === null)
+  const isIncomplete = rows.slice(0, PAGE).some(({ payload }) => payload === undefined)
+  // Events contain no payloads, groups, tags and batches.
+  useEachSecond(async () => ((isUntold || isIncomplete) && read.size <= PAGE ? load(null) : refresh()), [])
+  const refresh = async () => {
+    if (!isIncomplete) return
+    const page = await readPage(search, null, PAGE)
+    for (const task of page.tasks) state.current.rows.set(task.id, rowOf(task))
+    draw((n) => n + 1)
+  }
+
+  const isText = search.q !== '' || search.error !== ''
+  const isMoreSought = isText && next !== null && rows.length < FOUND_MIN && read.size < state.current.searched
+  useEffect(() => {
+    if (isMoreSought) run(() => load(next))
+  }, [isMoreSought, next])
+  const more = () => {
+    if (next !== null && rows.length < ROWS_MAX && !(isText && read.size >= state.current.searched)) {
+      run(() => load(next))
+    }
+  }
+  const older = () => {
+    state.current.searched += SEARCHED_MAX
+    run(() => load(next))
+  }
+  const select = (id: string, isOn: boolean) => {
+    const changed = new Set(selected)
+    if (isOn) changed.add(id)
+    else changed.delete(id)
+    setSelected(changed)
+  }
+  useListKeys({
+    count: rows.length,
+    focus: (index) => control.current?.focus(index),
+    toggle: (index) => rows[index] && select(rows[index].id, !selected.has(rows[index].id)),
+  })
+  const notes = [say('shown', `${number(rows.length)}${next === null ? '' : '+'}`)]
+  if (isUntold) notes.push(say('tagNote'))
+  if (isText) notes.push(say('searched', number(read.size)))
+  const isEverySelected = rows.length > 0 && rows.every(({ id }) => selected.has(id))
+  return (
+    <>
+      <ErrorLine error={error} />
+      <div class="list-line">
+        <p class="dim count" aria-live="off">
+          {notes.join(' · ')}{' '}
+          {isText && next !== null && !isMoreSought && (
+            <button type="button" class="plain small" onClick={older}>
+              {say('searchOlder')}
+            </button>
+          )}
+        </p>
+        {actions}
+      </div>
+      <VirtualList
+        class="tasks"
+        control={control}
+        empty={say(loading.current && read.size === 0 ? 'loading' : 'noTasks')}
+        items={rows}
+        keyOf={({ id }) => id}
+        rowHeight={narrow ? ROW_PX.narrow : ROW_PX.wide}
+        label={say('tasks')}
+        onEnd={more}
+        onOpen={({ id }) => {
+          location.hash = `#/tasks/${id}`
+        }}
+        top={top}
+        onScroll={(at) => {
+          state.current.top = at
+        }}
+        rowClass={({ id }) => (selected.has(id) ? 'selected' : '')}
+        head={
+          <>
+            <span role="columnheader" class="cell-check">
+              <input
+                type="checkbox"
+                aria-label={say('selectAll')}
+                checked={isEverySelected}
+                onChange={() => setSelected(new Set(isEverySelected ? [] : rows.map(({ id }) => id)))}
+              />
+            </span>
+            {(['task', 'type', 'group', 'payload', 'status', 'age', 'duration', 'worker'] as const).map((word) => (
+              <span key={word} role="columnheader" class={`cell-${word}`}>
+                {say(word)}
+              </span>
+            ))}
+          </>
+        }
+        row={(row) => <Line row={row} isSelected={selected.has(row.id)} select={select} />}
+      />
+      {selected.size > 0 && (
+        <SelectionBar
+          tasks={rows.filter(({ id }) => selected.has(id))}
+          clear={() => setSelected(new Set())}
+          done={reload}
+        />
+      )}
+    </>
+  )
+}
+
+/** A page of the API; there is none after the first task that is too old, because the newest come first. */
+async function readPage(search: Search, cursor: string | null, limit: number) {
+  const { status, type, group, tag, batch } = search
+  const given = Object.entries({ status, type, group, tag, batch, cursor: cursor ?? '' }).filter(([, v]) => v !== '')
+  const parameters = new URLSearchParams([...given, ['limit', String(limit)]])
+  const page = await get<{ tasks: Task[]; next_cursor: string | null }>(`/tasks?${parameters}`)
+  const oldest = page.tasks.at(-1)
+  const isOrdered = status !== 'pending' || batch !== ''
+  const isEnd = isOrdered && oldest !== undefined && submittedAt(oldest.id) < sinceOf(search)
+  return { tasks: page.tasks, next: isEnd ? null : page.next_cursor }
+}
+
+/**
+ * Newest first. Tasks known from events are shown only if they cannot be on a page that is not loaded yet. A changed task
+ * keeps its row, and is removed when it no longer matches.
+ */
+function rowsOf(search: Search, read: Map<string, Row>, heard: Map<string, Row>, all: boolean): Row[] {
+  const { status, type, tag, batch, group } = search
+  const isUntold = tag !== '' || batch !== '' || group !== ''
+  let oldest = ''
+  if (!all) for (const id of read.keys()) if (oldest === '' || id < oldest) oldest = id
+  const rows = new Map(read)
+  for (const [id, row] of heard) {
+    const known = rows.get(id)
+    if (known ? row.at >= known.at : !isUntold && id > oldest) rows.set(id, known ? updatedRow(known, row) : row)
+  }
+  const since = sinceOf(search)
+  const fits = matcherOf(search)
+  return [...rows.values()]
+    .filter((row) => (status === '' || row.status === status) && (type === '' || row.type === type))
+    .filter((row) => (since === 0 || submittedAt(row.id) >= since) && fits(row))
+    .sort((a, b) => (a.id < b.id ? 1 : -1))
+    .slice(0, ROWS_MAX)
+}
+
+function matcherOf({ q, error }: Search): (row: Row) => boolean {
+  const word = q.toLowerCase()
+  const contains = (text: string | null | undefined) => text?.toLowerCase().includes(word) === true
+  return (row) =>
+    (word === '' || [row.id, row.type, row.group, row.payload, row.told].some(contains)) &&
+    (error === '' || patternOf(row.told) === patternOf(error))
+}
+
+interface LineProps {
+  row: Row
+  isSelected: boolean
+  select: (id: string, isOn: boolean) => void
+}
+
+function Line({ row, isSelected, select }: LineProps) {
+  const { id, type, status, progress, told, worker, group, payload, attempts } = row
+  const isBad = status === 'failed' || status === 'timeout'
+  return (
+    <>
+      <span role="cell" class="cell-check">
+        <input
+          type="checkbox"
+          aria-label={say('selectOne', id)}
+          checked={isSelected}
+          onChange={({ currentTarget }) => select(id, currentTarget.checked)}
+        />
+      </span>
+      <span role="cell" class="cell-task">
+        <TaskLink id={id} />
+        <CopyButton text={id} label={say('copyId')} />
+      </span>
+      <span role="cell" class="cell-type" title={type}>
+        {type}
+      </span>
+      <span role="cell" class="cell-group" title={group ?? ''}>
+        {group}
+      </span>
+      <span role="cell" class="cell-payload" title={payload ?? ''}>
+        <code>{payload === '{}' || payload === 'null' ? '' : payload}</code>
+        {isBad && told !== '' && (
+          <span class="bad" title={told}>
+            {told}
+          </span>
+        )}
+      </span>
+      <span role="cell" class="cell-status">
+        {status === 'processing' && progress !== null ? (
+          <Progress progress={progress} isShort />
+        ) : (
+          <StatusBadge status={status} />
+        )}
+        {attempts > 1 && (
+          <small title={say('attempts')} class="dim">
+            ×{attempts}
+          </small>
+        )}
+      </span>
+      <span role="cell" class="cell-age dim">
+        <Age id={id} />
+      </span>
+      <span role="cell" class="cell-duration dim">
+        {durationOf(row)}
+      </span>
+      <span role="cell" class="cell-worker dim" title={worker ?? ''}>
+        {worker}
+      </span>
+    </>
+  )
+}
+
+/** Of the latest attempt; it counts on while that runs. */
+function durationOf({ status, started, ended }: Row): string {
+  if (started === null) return ''
+  if (status === 'processing') return age(Date.parse(started))
+  if (!TERMINAL.includes(status) || ended === null) return ''
+  return duration(Math.max(0, Date.parse(ended) - Date.parse(started)) / 1_000)
+}
+
+function useNarrow(): boolean {
+  const query = matchMedia('(max-width: 720px)')
+  const [narrow, setNarrow] = useState(query.matches)
+  useEffect(() => {
+    const onChange = () => setNarrow(query.matches)
+    query.addEventListener('change', onChange)
+    return () => query.removeEventListener('change', onChange)
+  }, [])
+  return narrow
+}

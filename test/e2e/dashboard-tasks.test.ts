@@ -1,0 +1,241 @@
+import { expect, it, vi } from 'vitest'
+import { has } from '../fixtures/chromium.ts'
+import {
+  browser,
+  confirm,
+  go,
+  main,
+  openDashboard,
+  page,
+  screenshot,
+  search,
+  server,
+  shortId,
+} from '../fixtures/dashboard.ts'
+import { MANY_MS } from '../fixtures/mqtt-listener.ts'
+
+openDashboard()
+
+it('submits through the form and shows the states as they change', async () => {
+  await page.getByRole('link', { name: 'Submit' }).click()
+  await page.getByLabel('Type').selectOption('form')
+  await page.getByLabel('name').fill('<b>Ann</b>')
+  await page.getByLabel('times').fill('3')
+  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
+  await has(page.locator('.submitted'), 'success')
+  await page.locator('.submitted a').click()
+  await has(main(), '"greeting": "<b>Ann</b> 3"')
+  await has(page.locator('.timeline'), /pending[\s\S]*processing[\s\S]*success/)
+  expect(browser.complaints).toEqual([])
+})
+
+it('shows the error of the server for an invalid payload', async () => {
+  await go('submit?type=form')
+  await page.getByRole('button', { name: 'As JSON' }).click()
+  await page.getByLabel('Payload').fill('{"name": "x", "times": "three"}')
+  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
+  await has(page.getByRole('alert'), 'payload.times')
+  await page.getByLabel('Payload').fill('{')
+  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
+  await has(page.getByRole('alert'), 'Invalid JSON')
+})
+
+it('shows why a task waits, and cancels a running task', async () => {
+  const [first, , third] = [await server.submit('slow'), await server.submit('slow'), await server.submit('slow')]
+  await go(`tasks/${third}`)
+  await has(main(), 'All 2 permits of the type are in use.')
+  await has(page.getByRole('region', { name: 'Why it waits' }), first)
+  await go(`tasks/${first}`)
+  await has(page.locator('.facts'), /Ran\d+ m?s/)
+  expect(await page.getByRole('region', { name: 'Why it waits' }).count()).toBe(0)
+  await page.getByRole('button', { name: 'Cancel' }).click()
+  await confirm('Cancel this task?', 'Cancel')
+  await has(page.getByRole('heading', { level: 1 }), 'canceled')
+  await go(`tasks/${third}`)
+  await has(page.getByRole('heading', { level: 1 }), 'processing')
+  await server.call('POST', '/tasks/cancel', { type: 'slow' })
+})
+
+it('retries a failed task, and shows its error only as text', async () => {
+  const id = await server.submit('fails', { '<script>alert(1)</script>': '<img src=x onerror=alert(2)>' })
+  await go('tasks?status=failed')
+  await page.locator('.list-body').getByText('alert(2)').first().click()
+  await has(page.locator('.id'), id)
+  await has(main(), '<img src=x onerror=alert(1)>')
+  await page.getByRole('button', { name: 'Run again' }).click()
+  await has(page.locator('.timeline'), /failed[\s\S]*pending[\s\S]*processing[\s\S]*failed/)
+  const attempts = page.getByRole('region', { name: 'Attempts' }).getByRole('listitem')
+  await has(attempts.nth(1), /attempt 1[\s\S]*failed/)
+  await has(attempts.first(), /attempt 1[\s\S]*failed[\s\S]*<img src=x onerror=alert\(1\)>/)
+  expect(await page.locator('main img, main script').count()).toBe(0)
+  expect(browser.complaints).toEqual([])
+})
+
+it('shows the log of each attempt as it is written, with its error', async () => {
+  await server.call('POST', '/types/talkative', { declared: true })
+  const id = await server.submit('talkative', {}, { max_retry: 3 })
+  const claim = async () =>
+    (await server.call('POST', '/tasks/consume', { types: ['talkative'], wait: 30 })).body.leases[0].lease
+  const first = await claim()
+  await go(`tasks/${id}`)
+  const attempts = page.getByRole('region', { name: 'Attempts' }).getByRole('listitem')
+  await has(attempts.first(), /attempt 1[\s\S]*running/)
+  const line = { message: '<b>one</b>', level: 'warn', fields: { bytes: 7 } }
+  await server.call('POST', `/leases/${first}/heartbeat`, { logs: [line] })
+  await has(attempts.first(), /warn <b>one<\/b> \{"bytes":7\}/)
+  const error = ['Error: gone', 'at mine (/app/a.ts:1:1)', 'at x (/app/node_modules/x/x.js:1:1)'].join('\n    ')
+  await server.call('POST', `/leases/${first}/fail`, { error, delay: 0 })
+  const second = await claim()
+  await has(attempts.nth(1), /attempt 2[\s\S]*running/)
+  await has(attempts.first(), /failed[\s\S]*one[\s\S]*Error: gone[\s\S]*at mine[\s\S]*1 frame of libraries/)
+  await server.call('POST', `/leases/${second}/heartbeat`, { logs: [{ message: 'two' }] })
+  await has(attempts.nth(1), 'info two')
+  await server.call('POST', `/leases/${second}/complete`, { logs: [{ message: 'three' }] })
+  await has(attempts.nth(1), /success[\s\S]*two[\s\S]*info three/)
+  expect(await attempts.first().textContent()).not.toContain('three')
+  await screenshot('task-log', true)
+  expect(browser.complaints).toEqual([])
+})
+
+it('updates the list of tasks live, by status, type, tag and id, in pages', async () => {
+  await server.call('POST', '/tasks/batch', {
+    tasks: Array.from({ length: 450 }, (_, n) => ({ type: 'quick', payload: n, tags: { half: String(n % 2) } })),
+  })
+  await go('tasks?type=quick')
+  await has(page.locator('.count'), /\d\d\d\+ tasks/)
+  const list = page.getByRole('table', { name: 'Tasks' })
+  expect(await list.getByRole('row').count()).toBeLessThan(80)
+  await vi.waitFor(async () => {
+    await list.evaluate((element) => element.scrollTo(0, 1e6))
+    expect(await page.locator('.count').textContent()).toMatch(/4[5-9]\d\+? tasks/)
+  }, MANY_MS)
+  await list.evaluate((element) => element.scrollTo(0, 0))
+  const id = await server.submit('quick')
+  await has(list.getByRole('row').nth(1), new RegExp(`${shortId(id)}[\\s\\S]*success`))
+  await search('tag:half:1')
+  await has(page.locator('.count'), '200+ tasks')
+  await search(id)
+  await has(main(), id)
+})
+
+it('continues where it was on the way back, with the pages that were loaded', async () => {
+  await server.call('POST', '/tasks/batch', {
+    tasks: Array.from({ length: 500 }, (_, n) => ({ type: 'quick', payload: { n }, group: 'back' })),
+  })
+  await go('tasks?group=back')
+  const list = page.getByRole('table', { name: 'Tasks' })
+  await vi.waitFor(async () => {
+    await list.evaluate((element) => element.scrollTo(0, 1e6))
+    expect(await page.locator('.count').textContent()).toContain('500 tasks')
+  }, MANY_MS)
+  await list.evaluate((element) => element.scrollTo(0, 460 * 46))
+  const row = list.locator('[aria-rowindex="465"]')
+  const payload = (await row.locator('.cell-payload').textContent())!
+  await row.locator('.cell-payload').click()
+  await has(page.getByRole('region', { name: 'Payload' }), payload.replace('{"n":', '"n": ').replace('}', ''))
+  await page.goBack()
+  await has(row.locator('.cell-payload'), payload)
+  expect(await list.evaluate((element) => element.scrollTop)).toBe(460 * 46)
+  expect(await page.locator('.count').textContent()).toContain('500 tasks')
+})
+
+it('changes the selected tasks, and all that match, after a confirmation with their number', async () => {
+  await server.call('POST', '/tasks/batch', {
+    tasks: Array.from({ length: 12 }, (_, n) => ({ type: 'fails', payload: { n }, group: 'many' })),
+  })
+  const counts = async () => {
+    const { tasks } = (await server.call('GET', '/tasks?group=many')).body
+    return tasks.map(({ status, deliveries }: { status: string; deliveries: number }) => `${status} ${deliveries}`)
+  }
+  await vi.waitFor(async () => expect(await counts()).toEqual(Array(12).fill('failed 1')), MANY_MS)
+  await go('tasks?group=many&status=failed')
+  const line = (n: number) =>
+    page
+      .getByRole('table')
+      .getByRole('row')
+      .filter({ hasText: `{"n":${n}}` })
+  await line(11).getByRole('checkbox').check()
+  await line(10).getByRole('checkbox').check()
+  await screenshot('selection')
+  await page.getByRole('group', { name: 'Selection' }).getByRole('button', { name: 'Run again' }).click()
+  await confirm('Run 2 tasks again?', 'Run again')
+  await has(page.getByRole('log'), '2 tasks run again.')
+  const retried = ['failed 2', 'failed 2', ...Array(10).fill('failed 1')]
+  await vi.waitFor(async () => expect(await counts()).toEqual(retried), MANY_MS)
+  const matching = page.getByRole('group', { name: 'All matching' })
+  await matching.getByRole('button', { name: 'Delete' }).click()
+  await has(page.getByRole('dialog'), /Delete 12 tasks\?.*status failed, group many.*cannot be undone/)
+  await screenshot('confirm')
+  await page.keyboard.press('Escape')
+  expect(await counts()).toEqual(retried)
+  await matching.getByRole('button', { name: 'Delete' }).click()
+  await confirm('Delete 12 tasks?', 'Delete')
+  await has(page.getByRole('log'), '12 tasks deleted.')
+  await has(main(), 'No tasks.')
+  expect(await counts()).toEqual([])
+  expect(browser.complaints).toEqual([])
+})
+
+it('groups failures by their error, finds the tasks of one, and words in their errors', async () => {
+  const worker_id = 'groups'
+  await server.call('POST', '/types/grouped', { declared: true })
+  const messages = ['no user 17 (a1b2c3d4e5f6)', 'no user 4 (0123456789ab)', 'disk full']
+  for (const error of messages) {
+    const id = await server.submit('grouped', { error }, { max_retry: 0 })
+    const { leases } = (await server.call('POST', '/tasks/consume', { types: ['grouped'], wait: 30, worker_id })).body
+    expect(leases[0].task.id).toBe(id)
+    await server.call('POST', `/leases/${leases[0].lease}/fail`, { error, retry: false })
+  }
+  await go('tasks?view=errors&type=grouped')
+  const rows = page.getByRole('region', { name: 'Errors' }).getByRole('row')
+  await has(rows.nth(1), /no user # \(…\)2grouped/)
+  await has(rows.nth(2), 'disk full1grouped')
+  await rows.nth(1).getByRole('link', { name: 'no user' }).click()
+  await has(page.locator('.count'), /^2 tasks · [23] tasks searched/)
+  expect(await page.locator('main input[type=search]').inputValue()).toBe('type:grouped error:"no user # (…)"')
+  await search('disk type:grouped')
+  await has(page.locator('.count'), /^1 task ·/)
+  expect(await page.evaluate('location.hash')).toBe('#/tasks?type=grouped&q=disk')
+  await page.getByLabel('Age', { exact: true }).selectOption('15m')
+  await has(page.locator('.count'), /^1 task ·/)
+  expect(await page.getByRole('group', { name: 'All matching' }).getByRole('button').first().isDisabled()).toBe(true)
+})
+
+it('runs a task again with another payload', async () => {
+  const id = await server.submit('form', { name: 'Ann' }, { group: 'a', tags: { region: 'eu' }, priority: 3 })
+  await server.until(id, { status: 'success' })
+  await go(`tasks/${id}`)
+  await page.getByRole('link', { name: 'Edit and run again' }).click()
+  await page.getByLabel('name').fill('Bob')
+  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
+  await page.locator('.submitted a').click()
+  await has(main(), '"greeting": "Bob 1"')
+  const copy = (await page.locator('.id').textContent())!
+  expect((await server.call('GET', `/tasks/${copy}`)).body).toMatchObject({
+    ...{ payload: { name: 'Bob' }, group: 'a', tags: { region: 'eu' }, priority: 3 },
+  })
+})
+
+it('shows progress with a message, the running time, and JSON that folds', async () => {
+  await server.call('POST', '/types/told', { declared: true })
+  const id = await server.submit('told', { deep: { list: [1, { two: null }] } })
+  const { leases } = (await server.call('POST', '/tasks/consume', { types: ['told'], wait: 30 })).body
+  await server.call('POST', `/leases/${leases[0].lease}/heartbeat`, { progress: { percent: 40, message: 'page 4' } })
+  await go(`tasks/${id}`)
+  const progress = page.getByRole('region', { name: 'Progress' })
+  await has(progress, /40%.*page 4/)
+  expect(await progress.getByRole('meter').getAttribute('aria-valuenow')).toBe('40')
+  const ran = page.locator('.fact').filter({ hasText: 'Ran' }).locator('dd')
+  const first = await ran.textContent()
+  await vi.waitFor(async () => expect(await ran.textContent()).not.toBe(first), MANY_MS)
+  const payload = page.getByRole('region', { name: 'Payload' })
+  await has(payload, '"two": null')
+  await payload.getByRole('button', { name: 'Fold', exact: true }).click()
+  expect(await payload.textContent()).not.toContain('two')
+  await payload.locator('summary').first().click()
+  await has(payload, /"deep".*1 field /)
+  await payload.getByRole('button', { name: 'Unfold' }).click()
+  await has(payload, '"two": null')
+  expect(await page.title()).toBe(`told ${shortId(id)} · processing · XQueue`)
+  await server.call('POST', '/tasks/cancel', { type: 'told' })
+})
