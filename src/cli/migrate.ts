@@ -14,7 +14,7 @@ const KEEP_ALL = {
 export function migrateCommand(): Command {
   const command = new Command('migrate')
     .description('move all tasks from one engine to another; run it again to resume after an interruption')
-    .argument('<from>', 'URL of the source engine; its types are paused and stay paused')
+    .argument('<from>', 'URL of the source engine; its types and schedules are paused and stay paused')
     .argument('<to>', 'URL of the target engine')
     .option('--json', 'print each step as a line of JSON')
     .action(async (from: string, to: string, { json }: { json?: boolean }) => {
@@ -38,8 +38,10 @@ export function migrateCommand(): Command {
   )
 }
 
-function told({ types, running, moved, copied, renamed, withoutResults, left }: Progress): string {
+function told({ limits, types, schedules, running, moved, copied, renamed, withoutResults, left }: Progress): string {
+  if (limits !== undefined) return `${limits} named limits exist in the target`
   if (types !== undefined) return `${types} types created in the target, and paused in the source`
+  if (schedules !== undefined) return `${schedules} schedules created in the target, and paused in the source`
   if (running !== undefined) return `waiting for ${running} running tasks to end`
   if (copied !== undefined) return `${copied} finished tasks copied`
   if (renamed) return `${renamed.from} is ${renamed.to} in the target`

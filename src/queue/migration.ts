@@ -4,6 +4,7 @@ import { mayHaveAttempts } from '../task/attempt.ts'
 import { effectOf } from '../task/flow.ts'
 import { FINAL_STATUSES, isFinal } from '../task/status.ts'
 import { specOfTask, type Task } from '../task/task.ts'
+import { isOfGroup } from '../task/uses.ts'
 import type { ListQuery, Queue } from './queue.ts'
 
 const BATCH = 500
@@ -11,8 +12,12 @@ const CHECK_MS = 200
 
 /** Progress reports of a migration. */
 export interface Progress {
+  /** Named limits, and limits of single groups, that exist in the target. */
+  limits?: number
   /** Types that exist in the target and start no more tasks in the source. */
   types?: number
+  /** Schedules that exist in the target and create no more tasks in the source. */
+  schedules?: number
   /** Tasks that still run in the source: the migration waits for them. */
   running?: number
   /** Tasks moved to the target since the start. */
@@ -29,16 +34,30 @@ export interface Progress {
 
 /**
  * Moves all unfinished tasks from one store to another, and copies the finished ones as far as the target can store
- * them: first types and their limits, then finished tasks, then waiting ones with their ids and idempotency keys. A
- * type is paused in the source before its tasks move, and the migration waits for running tasks. A task is accepted in
- * the target before it is canceled in the source, and only once, so an interrupted migration can be started again and
- * continues.
+ * them: first limits, types and schedules, then finished tasks, then waiting ones with their ids and idempotency keys.
+ * A type is paused in the source before its tasks move, and the migration waits for running tasks. A task is accepted
+ * in the target before it is canceled in the source, and only once, so an interrupted migration can be started again
+ * and continues. Starts before the migration do not count in the rates of the target.
  */
 export async function migrate(from: Queue, to: Queue, clock: () => number, tell: (progress: Progress) => void) {
+  tell({ limits: await copyLimits(from, to, clock()) })
   tell({ types: await moveTypes(from, to) })
+  tell({ schedules: await moveSchedules(from, to) })
   await untilNothingRuns(from, tell)
   await copyFinished(from, to, clock, tell)
   await moveWaiting(from, to, clock, tell)
+}
+
+/** A limit that exists in the target has its own settings. */
+async function copyLimits(from: Queue, to: Queue, now: number): Promise<number> {
+  const there = new Set((await to.limits()).map(({ name }) => name))
+  const limits = await from.limits()
+  for (const { name, max, rate, paused, heldUntil } of limits) {
+    if (there.has(name)) continue
+    if (isOfGroup(name)) await to.configureLimit(name, { max })
+    else await to.configureLimit(name, { max, rate, paused, holdMs: Math.max((heldUntil ?? 0) - now, 0) })
+  }
+  return limits.length
 }
 
 async function moveTypes(from: Queue, to: Queue): Promise<number> {
@@ -54,6 +73,19 @@ async function moveTypes(from: Queue, to: Queue): Promise<number> {
     await from.configureType(type, { paused: true })
   }
   return types.length
+}
+
+/**
+ * A schedule that exists in the target has its own settings. Its tick between the two steps creates no second task: the
+ * idempotency key of its task moves as well.
+ */
+async function moveSchedules(from: Queue, to: Queue): Promise<number> {
+  const schedules = await from.schedules()
+  for (const schedule of schedules) {
+    await to.schedules({ keep: schedule })
+    await from.schedules({ alter: schedule.id, to: { paused: true } })
+  }
+  return schedules.length
 }
 
 async function untilNothingRuns(from: Queue, tell: (progress: Progress) => void): Promise<void> {

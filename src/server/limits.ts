@@ -34,7 +34,7 @@ const fields = {
   rate: nullable(RateSchema, 'At most `max` units start in any `per` seconds; null: no limit'),
   paused: Type.Boolean({ description: 'true: no task that uses it starts until it is resumed' }),
   held_until: timeOrNull('No task that uses it starts before this time; null: not held'),
-  in_use: orNull('integer', { description: 'Units in use; null for `…/*`' }),
+  in_use: orNull('integer', { description: 'Units in use; null for `…/*`, and in lists for single groups' }),
   waiting: orNull('integer', { description: 'Ready tasks that use it; null for groups and `…/*`' }),
 }
 export const LimitSchema = Type.Object(fields, { $id: 'Limit' })

@@ -72,9 +72,9 @@ export interface TypeFacts {
 /** A named limit; for `tenant/acme` without settings of its own, with those of `tenant/*`. */
 export interface LimitFacts extends LimitRecord {
   name: string
-  /** Units that running tasks hold; null for the settings of all keys. */
+  /** Units that running tasks hold; null for the settings of all keys and for a group. */
   inUse: number | null
-  /** Waiting tasks that use it and are ready, counted up to 10,000; null for the settings of all keys. */
+  /** Waiting tasks that use it and are ready, counted up to 10,000; null likewise. */
   waiting: number | null
   /** The time at which its hold or its rate allows the next unit to start; null: now. */
   nextStartAt: number | null

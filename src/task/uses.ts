@@ -18,6 +18,8 @@ export const LIMIT_NAME_PATTERN = /^(?!type:|group:)\P{Cc}{1,200}$/u
 
 /** Ends the name of a limit that applies to each key: `tenant/*` to `tenant/acme`, unless that has its own. */
 const EACH_KEY = '/*'
+/** Begins the name of the limit of one group of a type: `group:TYPE/GROUP`. */
+const OF_GROUP = 'group:'
 /** Separates the group and the names of limits in the name of a lane. Neither contains control characters. */
 const SEPARATOR = '\u001f'
 
@@ -27,6 +29,19 @@ const limitsByUses = new WeakMap<Uses, string>()
 /** Whether a name is that of the limits of all keys. */
 export function isOfEachKey(name: string): boolean {
   return name.endsWith(EACH_KEY) && name.indexOf('/') === name.length - EACH_KEY.length
+}
+
+export function nameOfGroupLimit(type: string, group: string): string {
+  return `${OF_GROUP}${type}/${group}`
+}
+
+export function isOfGroup(name: string): boolean {
+  return name.startsWith(OF_GROUP)
+}
+
+/** Whether units are counted under a name: not for the settings of all keys, nor for a group, whose tasks count. */
+export function hasUnits(name: string): boolean {
+  return !isOfEachKey(name) && !isOfGroup(name)
 }
 
 /** The name of the settings for `tenant/acme` if it has none of its own: `tenant/*`. Null for a name without a key. */

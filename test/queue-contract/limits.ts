@@ -73,6 +73,7 @@ export function limitsContract(fixture: Fixture): void {
 
     it('are listed with what is in use and what waits, in the order of their names', async () => {
       await set('b/*', { max: 2 })
+      await set('group:x/acme', { max: 3 })
       await set('a', { max: 1 })
       await add('x', { a: 1, 'b/k': 1 })
       await add('y', { a: 1 })
@@ -80,6 +81,7 @@ export function limitsContract(fixture: Fixture): void {
       expect(await fixture.queue.limits()).toMatchObject([
         { name: 'a', max: 1, inUse: 1, waiting: 1 },
         { name: 'b/*', max: 2, inUse: null, waiting: null },
+        { name: 'group:x/acme', max: 3, inUse: null, waiting: null },
       ])
       expect(await facts('b/k')).toMatchObject({ name: 'b/k', max: 2, inUse: 1, waiting: 0 })
     })

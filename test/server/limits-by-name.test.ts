@@ -26,8 +26,13 @@ describe('limits by name', () => {
     const limit = { name: 'type:plain', max: 1, rate, paused: false, held_until: null, in_use: 0, waiting: 0 }
     expect([set.status, set.body]).toEqual([200, limit])
     expect((await put('group:plain/*', { max: 1 })).body).toMatchObject({ name: 'group:plain/*', max: 1, in_use: null })
-    const names = (await get('/limits')).body.limits.map(({ name }: { name: string }) => name)
-    expect(names).toEqual(['type:plain', 'group:plain/*'])
+    expect((await put('group:plain/b', { max: 7 })).body).toMatchObject({ max: 7, in_use: 0 })
+    const { limits } = (await get('/limits')).body
+    expect(limits).toMatchObject([
+      { name: 'type:plain' },
+      { name: 'group:plain/*' },
+      { name: 'group:plain/b', max: 7, in_use: null, waiting: null },
+    ])
     const { id } = await submit({ group: 'a/b c' })
     await submit({ group: 'a/b c' })
     const taken = await consume({ max: 9 })
@@ -35,7 +40,7 @@ describe('limits by name', () => {
     const ofGroup = await get(`/limits/${encodeURIComponent('group:plain/a/b c')}`)
     expect(ofGroup.body).toMatchObject({ max: 1, in_use: 1, holders: [{ group: 'a/b c' }] })
     expect((await put('type:plain', { rate: null })).body).toMatchObject({ max: 1, rate: null })
-    for (const name of ['type:plain', 'group:plain/*']) {
+    for (const name of ['type:plain', 'group:plain/*', 'group:plain/b']) {
       expect((await server.call('DELETE', `/limits/${encodeURIComponent(name)}`)).body.max).toBeNull()
     }
     expect((await get('/limits')).body).toEqual({ limits: [], count: 0 })

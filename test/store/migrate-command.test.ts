@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { beforeAll, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
+import type { ScheduleSpec } from '../../src/task/schedule.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
@@ -23,6 +24,12 @@ async function fill(queue: Queue): Promise<void> {
   const limits = { maxConcurrency: 7, ceilings: { maxRetry: 9 }, retention: { failed: 9 } }
   await queue.configureType('mail', { declared: true, ...limits })
   await queue.configureType('image', { declared: true, paused: true, rate: { max: 9, perMs: 1_000 } })
+  await queue.configureLimit('gpu', { max: 3 })
+  await queue.configureLimit('openai/*', { rate: { max: 90, perMs: 60_000 } })
+  await queue.configureLimit('openai/acme', { max: 2, paused: true })
+  await queue.configureLimit('group:mail/group-1', { max: 4 })
+  await queue.schedules({ add: daily('report', false) })
+  await queue.schedules({ add: daily('asleep', true) })
   await queue.submit([completeSpec({ type: 'mail', payload: 'ended' })])
   const { leases } = await queue.turn({ worker: WORKER, want: 1 })
   const outcome = { kind: 'success', result: 'well' } as const
@@ -35,10 +42,17 @@ async function fill(queue: Queue): Promise<void> {
       queueTimeoutMs: 0,
       idempotencyKey: n % 4 === 0 ? `key-${n}` : null,
       group: n % 7 === 0 ? `group-${n % 2}` : null,
+      uses: n % 11 === 0 ? { gpu: 1, 'openai/acme': 2 } : {},
       delayMs: n % 100 === 3 ? 3_600_000 : 0,
     }),
   )
   for (let from = 0; from < TASKS; from += 500) await queue.submit(specs.slice(from, from + 500))
+}
+
+function daily(id: string, paused: boolean): ScheduleSpec {
+  const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 'mail' })
+  const timing = { cron: '0 4 * * *', timezone: 'UTC' }
+  return { id, task, timing, catchUp: 'one', overlap: 'skip', paused }
 }
 
 /** Runs the command; killed once it reported so many moved tasks. */
@@ -84,6 +98,20 @@ async function expectAllThere(from: Queue, to: Queue): Promise<Task[]> {
   const set = { maxConcurrency: 7, ceilings: { maxRetry: 9 }, retention: { set: { failed: 9 } }, paused: false }
   expect(types.get('mail')).toMatchObject(set)
   expect(types.get('image')).toMatchObject({ paused: true, rate: { max: 9, perMs: 1_000 } })
+  expect(await to.limits()).toMatchObject([
+    { name: 'gpu', max: 3, rate: null, inUse: 0 },
+    { name: 'group:mail/group-1', max: 4, inUse: null, waiting: null },
+    { name: 'openai/*', max: null, rate: { max: 90, perMs: 60_000 }, paused: false, inUse: null },
+    { name: 'openai/acme', max: 2, rate: null, paused: true },
+  ])
+  const using = there.filter(({ uses }) => Object.keys(uses).length > 0)
+  expect(using.map(numberOf)).toEqual(Array.from({ length: Math.ceil(TASKS / 11) }, (_, n) => n * 11))
+  expect(using[0]!.uses).toEqual({ gpu: 1, 'openai/acme': 2 })
+  expect(await to.schedules()).toMatchObject([
+    { id: 'asleep', paused: true, nextAt: null },
+    { id: 'report', paused: false, nextAt: expect.any(Number), overlap: 'skip' },
+  ])
+  expect(await from.schedules()).toMatchObject([{ paused: true }, { paused: true }])
   const again = completeSpec({
     type: 'mail',
     payload: { n: 4 },

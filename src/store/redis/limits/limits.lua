@@ -1,4 +1,4 @@
--- Reads the settings of named limits, without those of single groups.
+-- Reads the settings of named limits and of single groups.
 --
 -- KEYS  the partition's prefix
 -- ARGV  now, number of names or '' for all, each
@@ -9,9 +9,7 @@ function steps.limits(step)
   local most, names = arg(step), {}
   for index = 1, tonumber(most) or 0 do names[index] = arg(step) end
   if most == '' then
-    for _, name in ipairs(call('HKEYS', step.prefix .. KEY.limits)) do
-      if not limits.group_in(name) then names[#names + 1] = name end
-    end
+    names = call('HKEYS', step.prefix .. KEY.limits)
     table.sort(names)
   end
   local answers = {}

@@ -1,4 +1,4 @@
-import { familyOf, isOfEachKey, type Uses } from '../../../task/uses.ts'
+import { familyOf, hasUnits, isOfGroup, nameOfGroupLimit, type Uses } from '../../../task/uses.ts'
 import type { LimitHolder } from '../../facts.ts'
 import { changedLimit, createsLimit, type LimitRecord, NEW_LIMIT } from '../../limit-record.ts'
 import { limitInUse, limitNotPlaceable, tooManyLimits, unknownLimit } from '../../refusals.ts'
@@ -13,8 +13,6 @@ import { LimitHomes } from './limit-homes.ts'
 const LIMITS_AT_ONCE = 500
 /** Waiting tasks are counted up to this number. */
 const WAITING_MAX = 10_000
-/** The name of the limit of one group, `group:TYPE/GROUP`. */
-const OF_GROUP = 'group:'
 /** In a cluster, a limit that no type uses yet is in the first partition, under its name behind this text. */
 const FIRST = 0
 const UNPLACED = '\u0001'
@@ -60,7 +58,7 @@ export class NamedLimits {
       if (home === null) await this.#database.partitions.add(FIRST)
       const [stored] = await this.#read(partition, [home === null ? UNPLACED + name : name])
       const after = change.remove ? removed(stored!) : changed(stored!, change)
-      const mustBeUnused = change.remove && !name.startsWith(OF_GROUP) ? '1' : ''
+      const mustBeUnused = change.remove && !isOfGroup(name) ? '1' : ''
       const answer = await this.#put(partition, stored!, after, mustBeUnused)
       // A type that used it first in the meantime has taken its settings from before.
       if (answer === 'done' && (home !== null || (await this.#homeOf(name)) === null)) return
@@ -103,7 +101,7 @@ export class NamedLimits {
     return known.length > 0
   }
 
-  /** @param which names, all that have settings (without those of single groups), or the uses of a task */
+  /** @param which names, all that have settings, or the uses of a task */
   async facts(which: readonly string[] | 'all' | Uses, withHolders: boolean): Promise<LimitFacts[]> {
     if (which === 'all') {
       const partitions = await this.#database.partitions.used()
@@ -147,7 +145,7 @@ export class NamedLimits {
 
   /** The limit of one group of a type, whose common one is `each`. */
   async ofGroup(type: string, group: string, each: number | null): Promise<number | null> {
-    const [stored] = await this.#read(this.#database.partitionOf(type), [`${OF_GROUP}${type}/${group}`])
+    const [stored] = await this.#read(this.#database.partitionOf(type), [nameOfGroupLimit(type, group)])
     const own = readLimit(stored!.own)
     return own ? own.max : each
   }
@@ -169,10 +167,10 @@ export class NamedLimits {
 
   /** The partitions of limits; null for one that no type uses yet. */
   async #homesOf(names: readonly string[]): Promise<Map<string, number | null>> {
-    const homes = await this.#homes.of(names.filter((name) => !name.startsWith(OF_GROUP)))
+    const homes = await this.#homes.of(names.filter((name) => !isOfGroup(name)))
     for (const name of names) {
-      if (!name.startsWith(OF_GROUP)) continue
-      homes.set(name, this.#database.partitionOf(name.slice(OF_GROUP.length, name.indexOf('/'))))
+      if (!isOfGroup(name)) continue
+      homes.set(name, this.#database.partitionOf(name.slice(name.indexOf(':') + 1, name.indexOf('/'))))
     }
     return homes
   }
@@ -215,14 +213,14 @@ function factsOf(
   [inUse, unfinished, notReady, leases, opensAt, holders, waiters]: FactsReply,
   now: number,
 ): LimitFacts {
-  const isFamily = isOfEachKey(name)
+  const isCounted = hasUnits(name)
   return {
     ...record,
     name: placedName(name),
     heldUntil: heldUntil > now ? heldUntil : null,
-    inUse: isFamily ? null : inUse,
-    waiting: isFamily ? null : Math.min(Math.max(unfinished - notReady - leases, 0), WAITING_MAX),
-    nextStartAt: isFamily || opensAt === '' ? null : Number(opensAt),
+    inUse: isCounted ? inUse : null,
+    waiting: isCounted ? Math.min(Math.max(unfinished - notReady - leases, 0), WAITING_MAX) : null,
+    nextStartAt: isCounted && opensAt !== '' ? Number(opensAt) : null,
     holders: holdersOf(partition, holders),
     waiters: waiters.map((ref) => idOfRef(partition, ref)),
   }

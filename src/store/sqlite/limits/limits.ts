@@ -1,5 +1,5 @@
 import type { TaskSpec } from '../../../task/task.ts'
-import { familyOf, isOfEachKey, limitsOfLane, type Uses } from '../../../task/uses.ts'
+import { familyOf, hasUnits, isOfEachKey, isOfGroup, limitsOfLane, type Uses } from '../../../task/uses.ts'
 import { changedLimit, createsLimit, type LimitRecord, NEW_LIMIT } from '../../limit-record.ts'
 import { limitInUse, refuseUses, tooManyLimits, unknownLimit } from '../../refusals.ts'
 import { LIMITS_MAX, type LimitChange, type LimitFacts, type LimitHolder, type Rate } from '../../store.ts'
@@ -174,27 +174,26 @@ export class Limits {
     this.#changed(tx, name)
   }
 
-  /** @param which names, all that have settings (without those of single groups), or the uses of a task */
+  /** @param which names, all that have settings, or the uses of a task */
   facts(which: readonly string[] | 'all' | Uses, now: number, withHolders: boolean): LimitFacts[] {
     const units = (name: string) => (typeof which === 'object' && !isArray(which) ? which[name]! : 1)
     const named = typeof which === 'object' && (isArray(which) ? which : Object.keys(which))
     const all = named || this.#database.all('allLimits').map((row) => row.name as string)
-    const isListed = (name: string) => which !== 'all' || !name.startsWith('group:')
-    const some = all.filter((name) => isListed(name) && this.#settings(name))
+    const some = all.filter((name) => this.#settings(name))
     const waiting = some.length > 0 ? this.#waitingByLimit() : new Map<string, number>()
     return some.map((name) => {
       const record = this.#settings(name)!
       const heldUntil = this.#heldUntil(name, record)
-      const isFamily = isOfEachKey(name)
+      const isCounted = hasUnits(name)
       return {
         name,
         ...record,
         heldUntil: heldUntil > now ? heldUntil : null,
-        inUse: isFamily ? null : this.#inUse(name),
-        waiting: isFamily ? null : (waiting.get(name) ?? 0),
-        nextStartAt: isFamily ? null : this.opensAt(name, units(name), now),
-        holders: withHolders && !isFamily ? this.#database.all('holdersOfLimit', name).map(holderOf) : [],
-        waiters: withHolders && typeof which === 'object' && !isFamily ? this.#waiters(name) : [],
+        inUse: isCounted ? this.#inUse(name) : null,
+        waiting: isCounted ? (waiting.get(name) ?? 0) : null,
+        nextStartAt: isCounted ? this.opensAt(name, units(name), now) : null,
+        holders: withHolders && isCounted ? this.#database.all('holdersOfLimit', name).map(holderOf) : [],
+        waiters: withHolders && typeof which === 'object' && isCounted ? this.#waiters(name) : [],
       }
     })
   }
@@ -246,7 +245,7 @@ export class Limits {
   /** A key without settings of its own can be paused, which copies those of all keys, and held. */
   #refuseStranger(name: string): void {
     const family = familyOf(name)
-    if (name.startsWith('group:') || !(family && this.#record(family))) throw unknownLimit(name)
+    if (isOfGroup(name) || !(family && this.#record(family))) throw unknownLimit(name)
   }
 
   #holdKey(tx: Tx, name: string, until: number | null): void {
@@ -256,7 +255,7 @@ export class Limits {
   }
 
   #changed(tx: Tx, name: string): void {
-    if (name.startsWith('group:')) {
+    if (isOfGroup(name)) {
       const type = name.slice('group:'.length, name.indexOf('/'))
       this.#database.run('ringAllFreed', type)
       tx.touchedTypes.add(type)
@@ -318,7 +317,7 @@ export class Limits {
   }
 
   #isInUse(name: string): boolean {
-    if (name.startsWith('group:')) return false
+    if (isOfGroup(name)) return false
     const covers = (used: string) => used === name || (familyOf(used) === name && !this.#record(used))
     const lanes = this.#database.all('lanesInUse', -1)
     return lanes.some(({ lane }) => limitsOfLane(lane as string).some(covers))
