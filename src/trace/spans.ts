@@ -13,6 +13,8 @@ import { callersContext, spanContextOf, traceContextOf } from './context.ts'
 /** The second is the conventions' new name of the first, which is what most backends look for today. */
 const SYSTEM = { 'messaging.system': 'xqueue', 'messaging.system.name': 'xqueue' }
 const tracer = trace.getTracer('xqueue')
+/** Where each copy of the API, of its major version, leaves what has registered. */
+const API = Symbol.for('opentelemetry.js.api.1')
 
 /**
  * Submits within a span, whose context the tasks carry from then on. Where tracing is off they carry their caller's.
@@ -51,9 +53,10 @@ export async function sending(
 
 /**
  * The span of an attempt. It is a child of the submission if the task runs at once. A delayed or retried attempt starts
- * its own trace with a link, so that no trace lasts for days.
+ * its own trace with a link, so that no trace lasts for days. Null without an SDK.
  */
-export function startProcessing(task: Task): Span {
+export function startProcessing(task: Task): Span | null {
+  if (!isTracing()) return null
   const sent = spanContextOf(task.tags)
   const atOnce = task.runAt <= task.createdAt && task.deliveries <= 1
   const attributes: Attributes = {
@@ -71,6 +74,12 @@ export function startProcessing(task: Task): Span {
   const links = [{ context: sent }]
   if (atOnce) return tracer.startSpan(name, { ...options, links }, trace.setSpanContext(ROOT_CONTEXT, sent))
   return tracer.startSpan(name, { ...options, links }, ROOT_CONTEXT)
+}
+
+/** Whether an SDK has registered for spans or for the context of calls; it may come later. */
+function isTracing(): boolean {
+  const api = (globalThis as { [API]?: { trace?: unknown; context?: unknown } })[API]
+  return api !== undefined && (api.trace !== undefined || api.context !== undefined)
 }
 
 /** Ends it with what the attempt ended with; null when its lease was lost. */
@@ -92,8 +101,8 @@ export function inSpan<T>(span: Span, run: () => T): T {
 }
 
 /** What the log lines of an attempt say of its span. */
-export function logFields(span: Span): { trace_id?: string; span_id?: string } {
-  if (!span.isRecording()) return {}
+export function logFields(span: Span | null): { trace_id?: string; span_id?: string } {
+  if (!span?.isRecording()) return {}
   const { traceId, spanId } = span.spanContext()
   return { trace_id: traceId, span_id: spanId }
 }

@@ -18,9 +18,6 @@ import type { HandlerContext, HandlerLease } from './handler.ts'
 import type { RegisteredHandler } from './handlers.ts'
 import { keptLog } from './task-log.ts'
 
-/** Maximum of a Node timer. */
-const TIMER_MS_MAX = 2 ** 31 - 1
-
 /** The attempt of the running code, so that an exception outside of the handler's promise fails only its task. */
 const running = new AsyncLocalStorage<Attempt>()
 
@@ -28,52 +25,64 @@ export function currentAttempt(): Attempt | undefined {
   return running.getStore()
 }
 
-export interface AttemptOptions {
-  lease: Lease
-  /** The lease for the handler; made on first use. */
-  held: () => HandlerLease
-  handler: RegisteredHandler
+/** What all attempts of a worker share. */
+export interface AttemptHost {
   logger: Logger
   time: Time
-  /** Called once, with the outcome of the lease. */
-  ended: (outcome: Outcome) => void
-  progressed: (value: number | JsonText) => void
+  /** The lease for the handler. */
+  held: (attempt: Attempt) => HandlerLease
+  /** Called once for each attempt, with the outcome of the lease. */
+  ended: (attempt: Attempt, outcome: Outcome) => void
+  progressed: (attempt: Attempt, value: number | JsonText) => void
   /** Called for each line that the handler logs; undefined: no lines are kept. */
-  logged?: ((line: string) => void) | undefined
+  logged: ((attempt: Attempt, line: string) => void) | undefined
   /** Reads one that the task has waited for; null: there is no such one. */
-  read: (id: string) => Promise<Predecessor | null>
+  read: (attempt: Attempt, id: string) => Promise<Predecessor | null>
 }
 
 /**
  * One run of a handler: `run` → the payload is parsed → the handler runs → its result is checked → `ended`, exactly
- * once. The first of these ends it: the handler, its deadline, `fail`, or `release`. Later actions of the handler are
- * ignored.
+ * once. The first of these ends it: the handler, `checkDeadline`, `fail`, or `release`. Later actions of the handler
+ * are ignored.
  */
 export class Attempt {
   readonly lease: Lease
+  /** In the worker's memory of leases. */
+  readonly slot: number
   readonly startedAt: number
-  readonly #options: AttemptOptions
-  #abort: AbortController | undefined
-  #abortReason: unknown
-  #callOffDeadline: (() => void) | undefined
-  #span: Span | undefined
+  /** Of the monotonic clock. */
+  readonly since: number
+  readonly #host: AttemptHost
+  readonly #handler: RegisteredHandler
+  readonly #abort = new AbortController()
+  #span: Span | null = null
   #over = false
   #hasIgnored = false
   #usage: Uses | undefined
 
-  constructor(options: AttemptOptions) {
-    this.lease = options.lease
-    this.#options = options
-    this.startedAt = options.time.now()
+  constructor(host: AttemptHost, handler: RegisteredHandler, lease: Lease, slot: number) {
+    this.lease = lease
+    this.slot = slot
+    this.#host = host
+    this.#handler = handler
+    this.startedAt = host.time.now()
+    this.since = host.time.elapsed()
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal
+  }
+
+  get heldLease(): HandlerLease {
+    return this.#host.held(this)
   }
 
   async run(): Promise<void> {
-    this.#armDeadline()
     const span = startProcessing(this.lease.task)
     this.#span = span
     try {
-      const result = await running.run(this, () => inSpan(span, () => this.#handle(span)))
-      this.#end(successOf(result))
+      const handle = span === null ? () => this.#handle() : () => inSpan(span, () => this.#handle())
+      this.#end(successOf(await running.run(this, handle)))
     } catch (error) {
       this.#end(failureFrom(error), error)
     }
@@ -81,139 +90,101 @@ export class Attempt {
 
   /** Aborts the handler's signal after a cancellation. */
   cancel(): void {
-    this.#stop(new DOMException('the task was canceled', 'AbortError'))
+    this.#stop('the task was canceled')
   }
 
   /** Fails the attempt with an error from outside of its promise. */
   fail(error: unknown): void {
     this.#end(failureFrom(error), error)
-    this.#stop(error)
+    this.#abort.abort(error)
   }
 
   /** Releases the task at no cost at a shutdown. */
   release(): void {
     this.#end({ kind: 'released' })
-    this.#stop(new DOMException('the worker is shutting down', 'AbortError'))
+    this.#stop('the worker is shutting down')
   }
 
   /** The lease is lost: no outcome is reported. */
   abandon(): void {
     this.#close(null)
-    this.#stop(new DOMException('the lease was lost', 'AbortError'))
+    this.#stop('the lease was lost')
   }
 
-  async #handle(span: Span): Promise<unknown> {
-    const { handler, held } = this.#options
+  /** Ends the attempt if it has run for too long. */
+  checkDeadline(now: number): void {
+    const { deadlineAt } = this.lease
+    if (deadlineAt === null || now < deadlineAt) return
+    this.#end({ kind: 'timeout' })
+    this.#stop('the attempt timed out', 'TimeoutError')
+  }
+
+  async #handle(): Promise<unknown> {
     const { task } = this.lease
-    const payload = handler.payload === null ? task.payload : await parsePayload(handler.payload, task.payload)
-    const abort = this.#abortController
-    const log = () => this.#log(span)
-    const context: HandlerContext = {
-      get signal() {
-        return abort().signal
-      },
-      attempt: task.attempts + 1,
-      get lease() {
-        return held()
-      },
-      predecessors: this.lease.predecessors,
-      predecessor: (id) => this.#predecessor(id),
-      progress: (value) => this.#report(value),
-      usage: (units) => this.#use(units),
-      get log() {
-        return log()
-      },
-    }
-    return handler.run(viewOf(task, payload) as never, context)
+    const schema = this.#handler.payload
+    const payload = schema === null ? task.payload : await parsePayload(schema, task.payload)
+    return this.#handler.run(viewOf(task, payload) as never, new AttemptContext(this))
   }
 
-  #log(span: Span): Logger {
-    const { logger, logged, time } = this.#options
+  /** The log of the handler. */
+  makeLog(): Logger {
+    const { logger, logged, time } = this.#host
     const { id, type, attempts } = this.lease.task
-    const log = logger.child({ task_id: id, type, attempt: attempts + 1, ...logFields(span) })
+    const log = logger.child({ task_id: id, type, attempt: attempts + 1, ...logFields(this.#span) })
     if (!logged) return log
     const keep = (line: string) => {
-      if (!this.#over) logged(line)
+      if (!this.#over) logged(this, line)
     }
     return keptLog(log, keep, time.now)
   }
 
-  async #predecessor(id: string): Promise<Predecessor> {
+  async predecessor(id: string): Promise<Predecessor> {
     const handed = this.lease.predecessors.find((one) => one.id === id)
     if (handed && !handed.omitted) return handed
-    const read = handed && (await this.#options.read(id))
+    const read = handed && (await this.#host.read(this, id))
     if (read) return read
     throw new Error(`this task has not waited for ${JSON.stringify(id)}: give the id of one of its predecessors`)
   }
 
   /** Invalid progress is ignored and logged once. */
-  #report(value: unknown): void {
+  report(value: unknown): void {
     if (this.#over) return
     const reported = reportedProgress(value)
     if ('progress' in reported) {
-      this.#options.progressed(reported.progress)
+      this.#host.progressed(this, reported.progress)
       return
     }
     if (this.#hasIgnored) return
     this.#hasIgnored = true
     const { id, type } = this.lease.task
-    this.#options.logger.warn({ task_id: id, type, why: reported.ignored }, 'invalid progress was ignored')
+    this.#host.logger.warn({ task_id: id, type, why: reported.ignored }, 'invalid progress was ignored')
   }
 
   /** An invalid usage is ignored and logged. */
-  #use(units: unknown): void {
+  use(units: unknown): void {
     const wrong = usageError(units)
     if (!wrong) {
       this.#usage = { ...(units as Uses) }
       return
     }
     const { id, type } = this.lease.task
-    this.#options.logger.warn({ task_id: id, type, why: `${wrong.path} ${wrong.message}` }, 'invalid usage was ignored')
+    this.#host.logger.warn({ task_id: id, type, why: `${wrong.path} ${wrong.message}` }, 'invalid usage was ignored')
   }
 
-  /** Created on first use, because most handlers do not use their signal. */
-  readonly #abortController = (): AbortController => {
-    if (!this.#abort) {
-      this.#abort = new AbortController()
-      if (this.#abortReason !== undefined) this.#abort.abort(this.#abortReason)
-    }
-    return this.#abort
-  }
-
-  #stop(reason: unknown): void {
-    this.#abortReason ??= reason
-    this.#abort?.abort(reason)
-  }
-
-  #armDeadline(): void {
-    const { deadlineAt } = this.lease
-    if (deadlineAt === null) return
-    const { now, after } = this.#options.time
-    const arm = (leftMs: number) => {
-      this.#callOffDeadline = after(Math.min(Math.max(leftMs, 0), TIMER_MS_MAX), timeOut)
-    }
-    const timeOut = () => {
-      const leftMs = deadlineAt - now()
-      if (leftMs > 0) {
-        arm(leftMs)
-        return
-      }
-      this.#end({ kind: 'timeout' })
-      this.#stop(new DOMException('the attempt timed out', 'TimeoutError'))
-    }
-    arm(deadlineAt - now())
+  #stop(why: string, name = 'AbortError'): void {
+    this.#abort.abort(new DOMException(why, name))
   }
 
   #end(ended: Outcome, thrown?: unknown): void {
     const isCounted = this.#usage !== undefined && (ended.kind === 'success' || ended.kind === 'failure')
     const outcome: Outcome = isCounted ? { ...ended, usage: this.#usage! } : ended
     if (!this.#close(outcome, thrown)) return
-    this.#logFailure(outcome, thrown)
-    this.#options.ended(outcome)
+    if (outcome.kind !== 'success') this.#logFailure(outcome, thrown)
+    this.#host.ended(this, outcome)
   }
 
   #logFailure(outcome: Outcome, thrown: unknown): void {
-    const { logger } = this.#options
+    const { logger } = this.#host
     const { task } = this.lease
     const fields = { task_id: task.id, type: task.type, attempt: task.attempts + 1 }
     if (outcome.kind === 'timeout') logger.warn(fields, 'an attempt timed out')
@@ -223,7 +194,7 @@ export class Attempt {
         outcome.limit ? 'a limit is held' : 'a type is held',
       )
     // A canceled attempt is not logged as failed.
-    if (outcome.kind !== 'failure' || this.#abortReason !== undefined) return
+    if (outcome.kind !== 'failure' || this.signal.aborted) return
     const reason = thrown === undefined ? { why: outcome.error } : { err: errorOf(thrown) }
     logger.warn({ ...fields, ...reason }, 'an attempt failed')
   }
@@ -232,9 +203,43 @@ export class Attempt {
   #close(outcome: Outcome | null, thrown?: unknown): boolean {
     if (this.#over) return false
     this.#over = true
-    this.#callOffDeadline?.()
     if (this.#span) endProcessing(this.#span, outcome, thrown)
     return true
+  }
+}
+
+/**
+ * The second argument of a handler. Its log is made on first use, by the same accessor for all attempts: V8 gives an
+ * object with an accessor of its own a hidden class of its own, which keeps all that the accessor refers to until the
+ * next full collection.
+ */
+class AttemptContext implements HandlerContext {
+  readonly signal: AbortSignal
+  readonly attempt: number
+  readonly lease: HandlerLease
+  readonly predecessors: readonly Predecessor[]
+  readonly progress: HandlerContext['progress']
+  readonly predecessor: HandlerContext['predecessor']
+  readonly usage: HandlerContext['usage']
+  declare readonly log: Logger
+  readonly #attempt: Attempt
+  static readonly #log = {
+    enumerable: true,
+    get(this: AttemptContext) {
+      return this.#attempt.makeLog()
+    },
+  }
+
+  constructor(attempt: Attempt) {
+    this.#attempt = attempt
+    this.signal = attempt.signal
+    this.attempt = attempt.lease.task.attempts + 1
+    this.lease = attempt.heldLease
+    this.predecessors = attempt.lease.predecessors
+    this.progress = (value) => attempt.report(value)
+    this.predecessor = (id) => attempt.predecessor(id)
+    this.usage = (units) => attempt.use(units)
+    Object.defineProperty(this, 'log', AttemptContext.#log)
   }
 }
 

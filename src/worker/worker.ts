@@ -1,42 +1,21 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setImmediate as tick } from 'node:timers/promises'
-import type { Logger } from 'pino'
 import { type Lease, QUEUE_DEFAULTS, type Turn, type TurnAnswer, type WorkerIdentity } from '../queue/queue.ts'
-import { XQueueError } from '../task/errors.ts'
 import type { JsonText } from '../task/json.ts'
 import { type Outcome, refusedOutcome } from '../task/outcome.ts'
 import { describeError } from '../task/thrown.ts'
 import { pause } from '../task/time.ts'
-import { Attempt } from './attempt.ts'
-import { announce, type RegisteredHandler } from './handlers.ts'
+import { TransientMap } from '../task/transient-map.ts'
+import { Attempt, type AttemptHost } from './attempt.ts'
+import { Deadlines } from './deadlines.ts'
+import { announce } from './handlers.ts'
 import { Prefetch } from './prefetch.ts'
 import { PROCESS, type Runtime } from './runtime.ts'
 import { HeldLease, SharedLeases } from './shared-leases.ts'
 import { UnsentLogs } from './task-log.ts'
-import type { TaskSource } from './task-source.ts'
-
-export interface WorkerOptions {
-  queue: TaskSource
-  handlers: ReadonlyMap<string, RegisteredHandler>
-  logger: Logger
-  /** Tasks that run at once in this worker; default 10. */
-  concurrency?: number
-  /** Tasks claimed ahead while handlers end at once; default 128, 0 for none. See `Prefetch`. */
-  claimAhead?: number
-  /** Duration of a lease without renewal; default 30 s. */
-  leaseMs?: number
-  /** Time for running tasks to finish at `stop` before they are released; default 30 s. */
-  shutdownMs?: number
-  /** Whether lines that handlers log are kept with their tasks; default true. */
-  keepsLogs?: boolean
-  /** Called for each ended attempt, for metrics. */
-  onAttempt?: (attempt: { type: string; outcome: Outcome['kind']; waitMs: number; runMs: number }) => void
-  /** Name in the list of workers; default host, process and a random part. */
-  id?: string
-  /** Environment; default this process. */
-  runtime?: Runtime
-}
+import { isPassing } from './task-source.ts'
+import type { WorkerOptions } from './worker-options.ts'
 
 /** Number of tasks that justifies a second concurrent turn. */
 const WANT_MIN = 25
@@ -50,8 +29,6 @@ const RETRY_MS_MIN = 50
 const RETRY_MS_MAX = 2_000
 /** Number of times that a refused outcome is sent; the last time as a failure. */
 const TRIES_MAX = 4
-/** Codes of an unavailable store: these outcomes are accepted later. */
-const PASSING: readonly unknown[] = ['engine_unavailable', 'engine_unusable', 'shutting_down']
 
 type Reported = NonNullable<Turn['outcomes']>[number]
 
@@ -71,7 +48,7 @@ export class Worker {
   readonly #leaseMs: number
   readonly #board: SharedLeases
   /** Held leases: their slot, and their attempt when it runs. */
-  readonly #held = new Map<string, { slot: number; attempt: Attempt | null }>()
+  readonly #held = new TransientMap<{ slot: number; attempt: Attempt | null }>()
   /** Held, and waiting for a slot. */
   readonly #ahead: Lease[] = []
   #callOffCheck: (() => void) | undefined
@@ -88,6 +65,8 @@ export class Worker {
   #isProgressDue = false
   #callOffProgress: (() => void) | undefined
   readonly #logs: UnsentLogs
+  readonly #deadlines: Deadlines
+  readonly #host: AttemptHost
   #wait: AbortController | undefined
   #state: 'new' | 'running' | 'draining' | 'stopped' = 'new'
   #loop: Promise<void> = Promise.resolve()
@@ -103,6 +82,8 @@ export class Worker {
     this.#prefetch = new Prefetch(this.#concurrency, claimAhead)
     this.#board = new SharedLeases(this.#concurrency + claimAhead)
     this.#logs = new UnsentLogs(this.#runtime.time.after, () => this.#wait?.abort(SOMETHING_TO_REPORT))
+    this.#deadlines = new Deadlines(this.#runtime.time, () => this.#held.values().map(({ attempt }) => attempt))
+    this.#host = this.#hostOfAttempts(options)
     this.identity = {
       id: options.id ?? `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
       host: hostname(),
@@ -134,6 +115,7 @@ export class Worker {
     this.#callOffProgress?.()
     this.#logs.close()
     this.#callOffCheck?.()
+    this.#deadlines.close()
     await this.#stopRenewal()
   }
 
@@ -284,34 +266,43 @@ export class Worker {
   }
 
   #run(lease: Lease): void {
-    const { queue, handlers, logger, onAttempt, keepsLogs = true } = this.#options
-    const { type } = lease.task
-    const { time } = this.#runtime
-    const startedAt = time.elapsed()
-    const ended = (outcome: Outcome) => {
-      const runMs = time.elapsed() - startedAt
-      this.#running -= 1
-      this.#ended += 1
-      this.#prefetch.ended(runMs)
-      this.#settle(lease.lease, outcome)
-      // What was claimed ahead may not start either.
-      if (outcome.kind === 'held') this.#releaseAhead((ahead) => ahead.task.type === type)
-      const waitMs = (lease.task.startedAt ?? attempt.startedAt) - lease.task.runAt
-      onAttempt?.({ type, outcome: outcome.kind, waitMs, runMs })
-      this.#runAhead()
-    }
-    const progressed = (value: number | JsonText) => this.#report(lease.lease, value)
-    const read = (id: string) => queue.predecessor(lease.lease, id)
+    const handler = this.#options.handlers.get(lease.task.type)!
     const holder = this.#held.get(lease.lease)!
-    const { memory } = this.#board
-    const place = { slot: holder.slot, lease: lease.lease }
-    const held = () => new HeldLease({ fence: lease.task.deliveries, memory, place }, time.now)
-    const logged = keepsLogs ? (line: string) => this.#logs.add(lease.lease, line) : undefined
-    const handler = handlers.get(type)!
-    const attempt = new Attempt({ lease, held, handler, logger, time, ended, progressed, logged, read })
+    const attempt = new Attempt(this.#host, handler, lease, holder.slot)
     holder.attempt = attempt
     this.#running += 1
+    if (lease.deadlineAt !== null) this.#deadlines.add(lease.deadlineAt)
     void attempt.run()
+  }
+
+  #hostOfAttempts({ queue, logger, keepsLogs = true }: WorkerOptions): AttemptHost {
+    const { time } = this.#runtime
+    const { memory } = this.#board
+    return {
+      logger,
+      time,
+      held: ({ lease: { lease, task }, slot }) => {
+        return new HeldLease({ fence: task.deliveries, memory, place: { slot, lease } }, time.now)
+      },
+      ended: (attempt, outcome) => this.#endedAs(attempt, outcome),
+      progressed: ({ lease: { lease } }, value) => this.#report(lease, value),
+      logged: keepsLogs ? ({ lease: { lease } }, line) => this.#logs.add(lease, line) : undefined,
+      read: ({ lease: { lease } }, id) => queue.predecessor(lease, id),
+    }
+  }
+
+  #endedAs({ lease: { lease, task }, startedAt, since }: Attempt, outcome: Outcome): void {
+    const { type } = task
+    const runMs = this.#runtime.time.elapsed() - since
+    this.#running -= 1
+    this.#ended += 1
+    this.#prefetch.ended(runMs)
+    this.#settle(lease, outcome)
+    // What was claimed ahead may not start either.
+    if (outcome.kind === 'held') this.#releaseAhead((ahead) => ahead.task.type === type)
+    const waitMs = (task.startedAt ?? startedAt) - task.runAt
+    this.#options.onAttempt?.({ type, outcome: outcome.kind, waitMs, runMs })
+    this.#runAhead()
   }
 
   /** A slot became free. */
@@ -356,9 +347,8 @@ export class Worker {
   }
 
   #forget(lease: string): Attempt | null {
-    const held = this.#held.get(lease)
+    const held = this.#held.take(lease)
     if (!held) return null
-    this.#held.delete(lease)
     this.#board.remove(held.slot)
     return held.attempt
   }
@@ -374,7 +364,7 @@ export class Worker {
 
   #releaseAll(): void {
     this.#releaseAhead()
-    for (const { attempt } of [...this.#held.values()]) attempt?.release()
+    for (const { attempt } of this.#held.values()) attempt?.release()
     this.#wait?.abort(SOMETHING_TO_REPORT)
   }
 
@@ -404,7 +394,7 @@ export class Worker {
       logger,
       lost: (leases) => {
         for (const lease of leases) {
-          if (!this.#held.has(lease)) continue
+          if (!this.#held.get(lease)) continue
           this.#abandon(lease)
           logger.warn({ lease }, 'a lease was lost: its task has ended or was handed out again')
         }
@@ -412,8 +402,4 @@ export class Worker {
       },
     })
   }
-}
-
-function isPassing(error: unknown): boolean {
-  return error instanceof XQueueError && PASSING.includes(error.code)
 }

@@ -5,7 +5,8 @@ import { RateLimited } from '../../src/task/retry.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
 import type { Handlers } from '../../src/worker/handler.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
-import { Worker, type WorkerOptions } from '../../src/worker/worker.ts'
+import { Worker } from '../../src/worker/worker.ts'
+import type { WorkerOptions } from '../../src/worker/worker-options.ts'
 import { openTestQueue } from '../fixtures/server.ts'
 
 /** More than the quick attempts that have to come first. */

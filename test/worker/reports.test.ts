@@ -73,3 +73,11 @@ it('reports all outcomes of a refused turn, also if the store becomes unavailabl
   })
   await runTogether(4, source)
 })
+
+it('reports outcomes again after more refusals of a key with too many calls than an outcome has tries', async () => {
+  const tooMany = new XQueueError('too_many_calls', 'too many calls', { retry_after: 1 })
+  await runTogether(
+    3,
+    failing((_, call) => (call <= 6 ? tooMany : null)),
+  )
+})

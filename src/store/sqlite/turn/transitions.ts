@@ -11,6 +11,7 @@ import {
 } from '../../../task/outcome.ts'
 import { isFinal, RETRYABLE_STATUSES, type Status } from '../../../task/status.ts'
 import type { Progress } from '../../../task/task.ts'
+import { TransientMap } from '../../../task/transient-map.ts'
 import { NO_USES, type Uses } from '../../../task/uses.ts'
 import { leaseSecret } from '../../lease-secret.ts'
 import { FOLLOWED_MAX } from '../../options.ts'
@@ -51,7 +52,7 @@ export class Transitions {
   readonly #ended: Ended[] = []
   #isFollowing = false
   /** The tasks that this process started, by token: settling need not read them again, and detects later changes. */
-  readonly #started = new Map<string, TaskState>()
+  readonly #started = new TransientMap<TaskState>()
 
   constructor(parts: Parts) {
     this.#attempts = parts.attempts
@@ -120,11 +121,10 @@ export class Transitions {
 
   /** Settles leases; one answer each, in order. */
   settle(tx: Tx, outcomes: readonly { lease: string; outcome: Outcome }[]): Settled[] {
-    const unknown = outcomes.filter(({ lease }) => !this.#started.has(lease))
+    const unknown = outcomes.filter(({ lease }) => !this.#started.get(lease))
     const held = this.#held(tx, unknown)
     return outcomes.map(({ lease, outcome }) => {
-      const state = this.#started.get(lease) ?? held.get(lease)
-      this.#started.delete(lease)
+      const state = this.#started.take(lease) ?? held.get(lease)
       held.delete(lease)
       const status = state && (this.#end(tx, state, outcome) ?? this.#endAgain(tx, lease, outcome))
       if (!status) return { accepted: false, status: null }
