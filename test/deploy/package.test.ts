@@ -16,11 +16,12 @@ let packed: Packed
 let project: string
 let xqueue: string
 
+// Builds, packs and installs: npm alone needs a minute on a machine that does other work.
 beforeAll(() => {
   packed = packAndInstall()
   project = packed.project
   xqueue = join(project, 'node_modules/.bin/xqueue')
-})
+}, 300_000)
 
 let server: ChildProcess | undefined
 let address: string
@@ -104,7 +105,7 @@ it('installs without compilers, and in a bounded size', () => {
   expect(files.filter((file) => /(^|\/)binding\.gyp$/.test(file))).toEqual([])
   const bytes = files.map((file) => statSync(join(project, 'node_modules', file)))
   const size = bytes.filter((stat) => stat.isFile()).reduce((sum, stat) => sum + stat.size, 0)
-  expect(size).toBeLessThan(70e6)
+  expect(size).toBeLessThan(72e6)
 })
 
 it('writes a project that runs a task, and whose code compiles', async () => {
