@@ -113,6 +113,7 @@ export interface TypeInfo {
   processing: number
   max_concurrency: number | null
   group_concurrency: number | null
+  group_turns: 'tasks' | 'time'
   rate: { max: number; per: number } | null
   paused: boolean
   held_until: string | null

@@ -1,5 +1,6 @@
 import { useRef, useState } from 'preact/hooks'
 import { type BatchState, call, get, Refusal, STATUSES } from './api.ts'
+import { confirmedRun } from './feedback.tsx'
 import { FlowPanel } from './flow.tsx'
 import { useEachSecond } from './live.ts'
 import { ErrorLine, Panel, useAction, usePageTitle } from './parts.tsx'
@@ -35,6 +36,20 @@ export function BatchView({ name }: { name: string }) {
   }, [])
   if (state === 'none') return <p class="empty">{say('noBatch')}</p>
   if (!state) return null
+  const cancelRest = () => {
+    const open = state.pending + state.processing
+    const question = {
+      title: say('ask_cancel', number(open)),
+      detail: say('effect_cancel'),
+      action: say('cancelRest'),
+      isDanger: true,
+    }
+    void confirmedRun(question, async () => {
+      await call('DELETE', path)
+      await read()
+      return say('done_cancel', number(open))
+    })
+  }
   const unsuccessful = state.failed + state.canceled + state.timeout
   return (
     <>
@@ -45,8 +60,8 @@ export function BatchView({ name }: { name: string }) {
         </div>
         <div class="actions">
           {!state.done && may('submit') && (
-            <button type="button" class="danger" onClick={() => run(() => call('DELETE', path).then(read))}>
-              {say('cancelRest')}
+            <button type="button" class="danger" onClick={cancelRest}>
+              {say('cancelRest')}…
             </button>
           )}
           {unsuccessful > 0 && may('submit') && (

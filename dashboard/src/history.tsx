@@ -2,7 +2,7 @@ import { useEffect, useState } from 'preact/hooks'
 import { get, type History } from './api.ts'
 import { useLive } from './live.ts'
 import { ChartPanel, ErrorLine } from './parts.tsx'
-import { say, type Word } from './words.ts'
+import { say, shortDuration, type Word } from './words.ts'
 
 /** The ranges of the kept history; `live` is what this page has received since it was opened. */
 export const RANGES = ['live', '1h', '24h', '7d', '30d'] as const
@@ -14,7 +14,7 @@ const AGAIN_MS = 10_000
 /** The selected range, which the browser remembers. */
 export function useRange(): [Range, (range: Range) => void] {
   const stored = localStorage.getItem(STORED_AS) as Range
-  const [range, setRange] = useState<Range>(RANGES.includes(stored) ? stored : 'live')
+  const [range, setRange] = useState<Range>(RANGES.includes(stored) ? stored : '1h')
   const select = (selected: Range) => {
     localStorage.setItem(STORED_AS, selected)
     setRange(selected)
@@ -119,7 +119,8 @@ export function HistoryCharts({ range, theme, type }: ChartsProps) {
             at={at}
             theme={theme}
             title={say('waitP95')}
-            lines={[{ label: say('seconds'), color: 'pending', values: slots.map(({ wait }) => wait?.p95 ?? null) }]}
+            format={shortDuration}
+            lines={[{ label: say('latest'), color: 'pending', values: slots.map(({ wait }) => wait?.p95 ?? null) }]}
           />
         )}
         {type !== undefined && (
@@ -127,7 +128,8 @@ export function HistoryCharts({ range, theme, type }: ChartsProps) {
             at={at}
             theme={theme}
             title={say('runP95')}
-            lines={[{ label: say('seconds'), color: 'processing', values: slots.map(({ run }) => run?.p95 ?? null) }]}
+            format={shortDuration}
+            lines={[{ label: say('latest'), color: 'processing', values: slots.map(({ run }) => run?.p95 ?? null) }]}
           />
         )}
       </div>

@@ -116,7 +116,7 @@ function Limit({ info }: { info: TypeInfo }) {
             title={say('holders')}
             onClick={() => setShowsHolders(!showsHolders)}
           >
-            <Meter value={processing} max={limit} label={`${type}: ${say('permits')}`} />
+            {limit !== null && <Meter value={processing} max={limit} label={`${type}: ${say('permits')}`} />}
             <span class="nowrap">
               {limit === null ? number(processing) : say('of', number(processing), number(limit))}
             </span>

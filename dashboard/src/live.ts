@@ -60,6 +60,8 @@ export const live = {
   history: [] as Point[],
   /** The latest state of each task with an event, oldest change first. */
   rows: new Map<string, Row>(),
+  /** When the latest figures arrived, in milliseconds; 0 before the first. */
+  heardAt: 0,
   /** Increases with every reconnect, after which earlier data may be stale. */
   generation: 0,
 }
@@ -154,6 +156,7 @@ export function updatedRow(known: Row, heard: Row): Row {
 
 function noteStats(stats: Stats & { types: TypeInfo[]; limits?: NamedLimit[] }): void {
   live.stats = stats
+  live.heardAt = Date.now()
   live.limits = stats.limits ?? []
   live.types = stats.types.sort((a, b) => (a.type < b.type ? -1 : 1))
   const at = Date.now() / 1_000

@@ -16,7 +16,7 @@ import { SubmitView } from './submit.tsx'
 import { TaskView } from './task.tsx'
 import { TasksView } from './tasks.tsx'
 import { TypeView } from './type.tsx'
-import { say, switchLanguage, useLanguage, type Word } from './words.ts'
+import { momentOf, say, switchLanguage, useLanguage, type Word } from './words.ts'
 import { WorkersView, WorkerView } from './workers.tsx'
 
 /** What each view needs. */
@@ -77,6 +77,17 @@ function Connection() {
   )
 }
 
+/** What the page shows may be old while the server does not answer. */
+function Away() {
+  const { connection, heardAt } = useLive()
+  if (connection !== 'away' || heardAt === 0) return null
+  return (
+    <p class="refused away-note" role="alert">
+      {say('awaySince', momentOf(heardAt))}
+    </p>
+  )
+}
+
 function App() {
   useLanguage()
   const [theme, nextTheme] = useTheme()
@@ -85,6 +96,9 @@ function App() {
   // Views of one thing name it.
   usePageTitle(id === '' && view in VIEWS ? say(view as keyof typeof VIEWS) : null)
   const shown = document.documentElement.dataset.theme ?? 'light'
+  useEffect(() => {
+    document.querySelector('header nav [aria-current]')?.scrollIntoView({ inline: 'center', block: 'nearest' })
+  }, [shownTab])
   return (
     <>
       <button type="button" class="skip" onClick={() => document.getElementById('main')?.focus()}>
@@ -123,6 +137,7 @@ function App() {
         </nav>
       </header>
       <main id="main" tabIndex={-1}>
+        <Away />
         <View view={view} id={id} query={query} theme={shown} />
       </main>
       <Feedback />

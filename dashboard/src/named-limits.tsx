@@ -72,7 +72,7 @@ function Row({ limit }: { limit: NamedLimit }) {
               title={say('holders')}
               onClick={() => setShowsHolders(!showsHolders)}
             >
-              <Meter value={in_use} max={max} label={`${name}: ${say('permits')}`} />
+              {max !== null && <Meter value={in_use} max={max} label={`${name}: ${say('permits')}`} />}
               <span class="nowrap">{max === null ? number(in_use) : say('of', number(in_use), number(max))}</span>
             </button>
           )}

@@ -9,7 +9,7 @@ import { duration, number, say, type Word } from './words.ts'
 
 /** How the whole is: totals, charts, each type, the engine and the broker. */
 export function OverviewView({ theme, query }: { theme: string; query: URLSearchParams }) {
-  const { stats, types, history } = useLive()
+  const { stats, types, limits, history } = useLive()
   const [range, select] = useRange()
   const [health, setHealth] = useState<Health | null>(null)
   useEachSecond(async () => setHealth(await get<Health>('/health')), [])
@@ -42,7 +42,7 @@ export function OverviewView({ theme, query }: { theme: string; query: URLSearch
       </ul>
       <div class="list-line">
         <RangeSwitch range={range} select={select} />
-        <QueueHealth health={health} types={types} />
+        <QueueHealth health={health} types={types} limits={limits} />
       </div>
       {range !== 'live' && <HistoryCharts range={range} theme={theme} />}
       {range === 'live' && (

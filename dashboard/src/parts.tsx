@@ -85,12 +85,25 @@ export interface Line {
   values: (number | null)[]
 }
 
+type Format = (value: number) => string
+const PLAIN: Format = (value) => number(value, value < 10 ? 2 : 1)
+
 const CHART_PX = 170
 /** A page that was just opened shows at least this much time, so that the first points do not fill it. */
 const WINDOW_S = 60
 
+interface ChartProps {
+  /** Seconds. */
+  at: number[]
+  lines: Line[]
+  title: string
+  theme: string
+  format?: Format
+}
+
 /** A chart over time, the latest values in its head. */
-export function ChartPanel({ at, lines, title, theme }: { at: number[]; lines: Line[]; title: string; theme: string }) {
+export function ChartPanel({ format = PLAIN, ...chart }: ChartProps) {
+  const { title, lines } = chart
   return (
     <Panel
       title={title}
@@ -98,24 +111,24 @@ export function ChartPanel({ at, lines, title, theme }: { at: number[]; lines: L
         <span class="keys">
           {lines.map(({ label, color, values }) => (
             <span key={label} class={`key ${color}`}>
-              {label} <b>{latest(values)}</b>
+              {label} <b>{latest(values, format)}</b>
             </span>
           ))}
         </span>
       }
     >
-      <Chart at={at} lines={lines} label={title} theme={theme} />
+      <Chart {...chart} format={format} />
     </Panel>
   )
 }
 
-function latest(values: readonly (number | null)[]): string {
+function latest(values: readonly (number | null)[], format: Format): string {
   const value = values.findLast((each) => each !== null) ?? null
-  return value === null ? '–' : number(value, value < 10 ? 2 : 1)
+  return value === null ? '–' : format(value)
 }
 
 /** Drawn anew for another theme, fed otherwise. */
-function Chart({ at, lines, label, theme }: { at: number[]; lines: Line[]; label: string; theme: string }) {
+function Chart({ at, lines, title, theme, format }: ChartProps & { format: Format }) {
   const box = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot | null>(null)
   const data = [at, ...lines.map(({ values }) => values)] as uPlot.AlignedData
@@ -143,7 +156,7 @@ function Chart({ at, lines, label, theme }: { at: number[]; lines: Line[]; label
         },
         axes: [
           { ...axis, space: 90, size: 26, values: (plot, ticks) => ticks.map((tick) => clock(tick, plot.scales.x!)) },
-          { ...axis, space: 40, size: 48, values: (_plot, ticks) => ticks.map((tick) => number(tick, 2)) },
+          { ...axis, space: 40, size: 54, values: (_plot, ticks) => ticks.map(format) },
         ],
         series: [
           {},
@@ -169,7 +182,7 @@ function Chart({ at, lines, label, theme }: { at: number[]; lines: Line[]; label
     }
   }, [theme, shape])
   useEffect(() => plot.current?.setData(data))
-  return <div class="chart" ref={box} role="img" aria-label={label} />
+  return <div class="chart" ref={box} role="img" aria-label={title} />
 }
 
 /** From the data: of a single point, uPlot would make a range of years. */

@@ -22,21 +22,20 @@ export function SelectionBar({ tasks, clear, done }: { tasks: Row[]; clear: () =
   return (
     <div class="selection" role="group" aria-label={say('selection')}>
       <b>{say('selected', number(tasks.length))}</b>
-      {may('submit') &&
-        ACTIONS.map((action) => {
-          const ids = tasks.filter(({ status }) => FITS[action](status)).map(({ id }) => id)
-          return (
-            <button
-              key={action}
-              type="button"
-              class={action === 'retry' ? '' : 'plain'}
-              disabled={ids.length === 0}
-              onClick={() => void changeChosen(action, ids, clear, done)}
-            >
-              {say(`action_${action}`)} {number(ids.length)}
-            </button>
-          )
-        })}
+      {ACTIONS.map((action) => {
+        const ids = tasks.filter(({ status }) => FITS[action](status)).map(({ id }) => id)
+        return (
+          <button
+            key={action}
+            type="button"
+            class={action === 'retry' ? '' : 'plain'}
+            disabled={ids.length === 0}
+            onClick={() => void changeChosen(action, ids, clear, done)}
+          >
+            {say(`action_${action}`)} {number(ids.length)}
+          </button>
+        )
+      })}
       <button type="button" class="plain" onClick={clear}>
         {say('clear')}
       </button>

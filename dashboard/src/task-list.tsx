@@ -5,6 +5,7 @@ import { Age, age, CopyButton, TaskLink } from './ids.tsx'
 import { useListKeys } from './keyboard.tsx'
 import { live, type Row, rowOf, updatedRow, useEachSecond, useLive } from './live.ts'
 import { ErrorLine, Progress, StatusBadge, useAction } from './parts.tsx'
+import { may } from './session.ts'
 import { SelectionBar } from './task-actions.tsx'
 import { EMPTY, patternOf, type Search, sinceOf, submittedAt } from './task-search.ts'
 import { type ListControl, VirtualList } from './virtual-list.tsx'
@@ -114,7 +115,7 @@ export function TaskList({ search: given, actions }: Props) {
   useListKeys({
     count: rows.length,
     focus: (index) => control.current?.focus(index),
-    toggle: (index) => rows[index] && select(rows[index].id, !selected.has(rows[index].id)),
+    toggle: (index) => may('submit') && rows[index] && select(rows[index].id, !selected.has(rows[index].id)),
   })
   const notes = [say('shown', `${number(rows.length)}${next === null ? '' : '+'}`)]
   if (isUntold) notes.push(say('tagNote'))
@@ -154,12 +155,14 @@ export function TaskList({ search: given, actions }: Props) {
         head={
           <>
             <span role="columnheader" class="cell-check">
-              <input
-                type="checkbox"
-                aria-label={say('selectAll')}
-                checked={isEverySelected}
-                onChange={() => setSelected(new Set(isEverySelected ? [] : rows.map(({ id }) => id)))}
-              />
+              {may('submit') && (
+                <input
+                  type="checkbox"
+                  aria-label={say('selectAll')}
+                  checked={isEverySelected}
+                  onChange={() => setSelected(new Set(isEverySelected ? [] : rows.map(({ id }) => id)))}
+                />
+              )}
             </span>
             {(['task', 'type', 'group', 'payload', 'status', 'age', 'duration', 'worker'] as const).map((word) => (
               <span key={word} role="columnheader" class={`cell-${word}`}>
@@ -236,12 +239,14 @@ function Line({ row, isSelected, select }: LineProps) {
   return (
     <>
       <span role="cell" class="cell-check">
-        <input
-          type="checkbox"
-          aria-label={say('selectOne', id)}
-          checked={isSelected}
-          onChange={({ currentTarget }) => select(id, currentTarget.checked)}
-        />
+        {may('submit') && (
+          <input
+            type="checkbox"
+            aria-label={say('selectOne', id)}
+            checked={isSelected}
+            onChange={({ currentTarget }) => select(id, currentTarget.checked)}
+          />
+        )}
       </span>
       <span role="cell" class="cell-task">
         <TaskLink id={id} />

@@ -5,7 +5,7 @@ import { type Change, call, type Explanation, get, type LimitInTheWay, Refusal, 
 import { AttemptsPanel } from './attempts.tsx'
 import { confirmedRun, toast } from './feedback.tsx'
 import { BatchLink, FlowPanel, TaskLinks } from './flow.tsx'
-import { age, CopyButton, shortId } from './ids.tsx'
+import { age, CopyButton, shortId, TaskLink } from './ids.tsx'
 import { JsonView } from './json-view.tsx'
 import { live, useEachSecond, useLive } from './live.ts'
 import { ErrorLine, Panel, Progress, StatusBadge, useAction, usePageTitle } from './parts.tsx'
@@ -209,7 +209,11 @@ function Timeline({ task, changes }: { task: Task; changes: Change[] }) {
               {instant(at)}
             </time>
             {after !== null && <span class="dim"> +{duration(Math.max(after, 0))}</span>}
-            {note !== '' && <div class="dim">{note}</div>}
+            {note !== '' && (
+              <div class="dim clamped" title={note}>
+                {note}
+              </div>
+            )}
           </li>
         )
       })}
@@ -236,7 +240,7 @@ function Details({ task }: { task: Task }) {
     [
       'createdAt',
       <span key="at">
-        {moment(task.created_at)} <span class="dim">({say('ago', age(Date.parse(task.created_at)))})</span>
+        {moment(task.created_at)} <span class="dim nowrap">({say('ago', age(Date.parse(task.created_at)))})</span>
       </span>,
     ],
     ['runAt', task.run_at === task.created_at ? null : moment(task.run_at)],
@@ -335,20 +339,17 @@ function LimitsInTheWay({ limits }: { limits: readonly LimitInTheWay[] }) {
   return (
     <ul class="runs">
       {limits.map(({ name, reason, needs, max, in_use, until, holders }) => (
-        <li key={name}>
-          <a href="#/limits">{name}</a>
-          <span>
-            {say(`limit_${reason}`, reason === 'limit_reached' ? say('of', number(in_use), number(max ?? 0)) : '')}
-          </span>
-          <span class="dim">
-            {say('needs', number(needs))}
-            {until && ` · ${moment(until)}`}
-          </span>
-          {holders.slice(0, HOLDERS_SHOWN_MAX).map(({ task_id }) => (
-            <a key={task_id} href={`#/tasks/${task_id}`}>
-              {task_id}
-            </a>
-          ))}
+        <li key={name} class="in-the-way">
+          <a href="#/limits">{name}</a>{' '}
+          {say(`limit_${reason}`, reason === 'limit_reached' ? say('of', number(in_use), number(max ?? 0)) : '')}
+          {until && ` ${say('until', moment(until))}`} <span class="dim">· {say('needs', number(needs))}</span>
+          {holders.length > 0 && (
+            <div class="badges">
+              {holders.slice(0, HOLDERS_SHOWN_MAX).map(({ task_id }) => (
+                <TaskLink key={task_id} id={task_id} />
+              ))}
+            </div>
+          )}
         </li>
       ))}
     </ul>

@@ -6,7 +6,7 @@ import { HistoryCharts, RangeSwitch, useRange } from './history.tsx'
 import { JsonView } from './json-view.tsx'
 import { LimitsTable } from './limits.tsx'
 import { useLive } from './live.ts'
-import { Meter, Panel, Times, usePageTitle } from './parts.tsx'
+import { ErrorLine, Meter, Panel, Times, useAction, usePageTitle } from './parts.tsx'
 import { may } from './session.ts'
 import { addressOf } from './task-search.ts'
 import { number, say, time } from './words.ts'
@@ -50,6 +50,7 @@ export function TypeView({ type, theme }: { type: string; theme: string }) {
       <HistoryCharts range={range === 'live' ? '1h' : range} type={type} theme={theme} />
       <Panel title={say('limits')}>
         <LimitsTable types={[info]} />
+        <Turns info={info} />
       </Panel>
       <Groups type={type} />
       <ErrorGroups search={{ type, range: '7d' }} title={say('recentErrors')} />
@@ -76,6 +77,24 @@ function PauseButton({ info: { type, paused, held_until, processing } }: { info:
     <button type="button" class={isStopped ? '' : 'plain'} onClick={ask}>
       {say(change)}
     </button>
+  )
+}
+
+/** How the groups of the type share it. */
+function Turns({ info: { type, group_turns: turns } }: { info: TypeInfo }) {
+  const [run, error] = useAction()
+  const set = (group_turns: string) => run(() => call('POST', '/concurrency', { task_type: type, group_turns }))
+  return (
+    <>
+      <label class="turns">
+        {say('groupTurns')}
+        <select value={turns} disabled={!may('admin')} onChange={({ currentTarget }) => set(currentTarget.value)}>
+          <option value="tasks">{say('turns_tasks')}</option>
+          <option value="time">{say('turns_time')}</option>
+        </select>
+      </label>
+      <ErrorLine error={error} />
+    </>
   )
 }
 

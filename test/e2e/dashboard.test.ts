@@ -23,7 +23,7 @@ it('shows totals, types, workers and health', async () => {
 it('draws the charts of a range from what the server keeps, and remembers the range', async () => {
   await server.until(await server.submit('quick'), { status: 'success' })
   const chart = (title: string) => page.getByRole('region', { name: title })
-  await chart('Finished per second').waitFor()
+  await chart('Success and errors per minute').locator('canvas').waitFor()
   for (const range of ['1 h', '24 h', '7 days', '30 days']) {
     await page.getByRole('button', { name: range, exact: true }).click()
     await chart('Success and errors per minute').locator('canvas').waitFor()
@@ -117,6 +117,7 @@ it('replaces a silent connection, and shows the changes of the meantime', async 
   const id = await server.submit('quick')
   await passSilence()
   await has(page.getByRole('status').first(), 'reconnecting')
+  await has(page.getByRole('alert'), /The server does not answer. What is shown here is of .+ \d\d:\d\d:\d\d/)
   // The next attempt finds the network as silent.
   const { accepted } = network
   const nextAttempt = async () => {
