@@ -73,7 +73,7 @@ async function changeMany(name: 'cancel' | 'retry', options: ChangeOptions): Pro
     const counted = tasksCounted(await countAll(name, filter, server))
     if (!(await confirmed(`${name} ${counted}?`))) return refuse('nothing was changed', EXIT.failed)
   }
-  show(await changeAll(name, filter, server), options, ({ count }) => `${count} tasks`)
+  show(await changeAll(name, filter, server), options, tasksCounted)
 }
 
 interface Counted {
