@@ -25,6 +25,7 @@ import { Stalls } from './queue/stalls.ts'
 import { Sweeper } from './queue/sweeper.ts'
 import { type RemoteServer, startRemoteWorker } from './remote/remote-worker.ts'
 import { PATIENCE } from './server/connections.ts'
+import { limitStates } from './server/limit-targets.ts'
 import { attemptMetrics, outageMetrics } from './server/metrics.ts'
 import type { ServerOptions } from './server/route.ts'
 import { createServer } from './server/server.ts'
@@ -295,6 +296,7 @@ function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
   const startedAt = Date.now()
   const statsBy = (queue: Queue) => readFigures(queue, own.instanceId, startedAt)
   const stats = () => statsBy(own.queue)
+  const limits = () => limitStates(own.queue)
   // Cached, because each counts its tenant's tasks regularly.
   const tenants = new Map<string, Queue>()
   const statsOf = (bounds: Bounds) => {
@@ -305,7 +307,7 @@ function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
     return statsBy(queue)
   }
   const where = { host, port, origins, publicUrl, retentionMs: retention.ageMs }
-  return createLive({ ...own, ...where, mqtt, prefix, qos, version, retain, clientId, stats, statsOf })
+  return createLive({ ...own, ...where, mqtt, prefix, qos, version, retain, clientId, stats, statsOf, limits })
 }
 
 async function accessOf({ auth, issuer, tokenSecret }: Config, queue: Queue, logger: Logger): Promise<Access | null> {

@@ -7,6 +7,7 @@ import { propertiesOf } from '../../src/notify/properties.ts'
 import { STATES_BYTES_MAX, STATES_MAX } from '../../src/notify/snapshots.ts'
 import { fits, type Message, TOPICS, type TopicKind, Topics, WORKER_STATES } from '../../src/notify/topics.ts'
 import { QUEUE_DEFAULTS } from '../../src/queue/queue.ts'
+import { LimitSchema } from '../../src/server/limits.ts'
 import { SHARED } from '../../src/server/openapi.ts'
 import { StatsSchema } from '../../src/server/system.ts'
 import { EVENT_FIELDS, type TaskEvent } from '../../src/task/event.ts'
@@ -95,6 +96,10 @@ export function mqtt(): string {
     statsTable(),
     'Each type has the fields of `GET /api/v1/types` without `payload_schema`:',
     schemaTable(typeSchema()),
+    '## Fields of a limit',
+    'The payload on `limits/<name>` is an object with these fields of `GET /api/v1/limits`:',
+    schemaTable(limitSchema()),
+    LIMITS,
     '## Delivery',
     QUALITY,
     '## Retained messages',
@@ -124,8 +129,9 @@ Only XQueue publishes. The embedded broker refuses messages of clients with reas
 authentication; its CONNACK says so. It respects a client's maximum packet size and omits larger messages.`
 
 const WORDS = `\`<id>\` is the id of a task, \`<type>\` its type, and \`<status>\` one of the six statuses. The id of a worker is the same as in
-\`GET /api/v1/workers\`, with \`% / + #\` (and the byte 0) escaped as in URLs. A process publishes the status of its own worker to an
-external broker. The embedded broker publishes that of all workers, including workers over HTTP.`
+\`GET /api/v1/workers\`, and the \`<name>\` of a limit as in \`GET /api/v1/limits\`, with \`% / + #\` (and the byte 0) escaped as in
+URLs. A process publishes the status of its own worker to an external broker. The embedded broker publishes that of all workers,
+including workers over HTTP.`
 
 const LATE = `\`+\` matches one level, and \`#\` at the end matches any number of levels, including none. A filter must begin with \`${PREFIX}/\`; the
 embedded broker refuses other filters (\`0x80\`). A subscription to \`${topics.task('<id>')}\` receives the current state of the task at once.
@@ -140,6 +146,10 @@ of tasks that a filter names. A line is sent again when another client subscribe
 const REMOVED = `An **empty payload** on \`${topics.task('<id>')}\` means that retention or a purge has deleted the task. Values of \`--redact\` paths appear as
 \`[redacted]\`. A message that is too large for the external broker is sent without its result and progress, or not at all if it is
 still too large.`
+
+const LIMITS = `An **empty payload** means that the limit has been removed. The embedded broker tells each subscription the settings of all limits
+first, and then each change within a second, whichever process made it. An external broker tells changes, and all settings when another
+process begins to publish.`
 
 const QUALITY = `The quality of service of a message is the lowest of \`--mqtt-qos\`, the table of topics, and the subscription.
 
@@ -215,6 +225,11 @@ function typeSchema(): ObjectSchema {
   ) as unknown as ObjectSchema
   const { payload_schema: _, ...others } = properties
   return { properties: others }
+}
+
+function limitSchema(): ObjectSchema {
+  const { in_use: _, waiting: __, ...settings } = LimitSchema.properties as unknown as ObjectSchema['properties']
+  return { properties: settings }
 }
 
 function schemaTable({ properties }: ObjectSchema): string {

@@ -78,6 +78,7 @@ export class EmbeddedBroker implements Live {
     })
     this.#publisher = new EventPublisher(options, this.#topics, {
       isHeard: (topic) => this.#subscribers.isHeard(topic),
+      subscriptionsTo: (shape) => this.#subscribers.subscriptionsTo(shape),
       publish: (messages) =>
         this.#subscribers.deliver(messages, options.qos, (client, message) => {
           const shown = this.#views.shown(client, message)

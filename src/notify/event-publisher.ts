@@ -2,6 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import type { EventsPage } from '../queue/queue.ts'
 import type { Bounds } from '../task/bounds.ts'
 import type { TaskEvent } from '../task/event.ts'
+import { LimitWatch } from '../task/limit-watch.ts'
 import type { LiveOptions } from './live.ts'
 import { type Followed, LogFollower } from './log-follower.ts'
 import { type Message, type Topics, WORKER_STATES } from './topics.ts'
@@ -19,6 +20,8 @@ const TICK_MS = 1_000
 export interface PublisherTarget {
   /** Whether a topic has subscribers. */
   isHeard: (topic: string) => boolean
+  /** The subscriptions to any topic of a shape. */
+  subscriptionsTo: (shape: string) => ReadonlySet<string>
   /** Before what these events tell is published. */
   prepare: (events: readonly TaskEvent[]) => Promise<void>
   /** The logs that subscribers follow. */
@@ -41,6 +44,8 @@ export class EventPublisher {
   readonly #target: PublisherTarget
   #reading: { place: Promise<string>; stop: AbortController; done: Promise<unknown> } | undefined
   readonly #logs: LogFollower
+  readonly #limits: LimitWatch
+  #toldOfLimits: ReadonlySet<string> = new Set()
   #workers = new Set<string>()
 
   constructor(options: LiveOptions, topics: Topics, target: PublisherTarget) {
@@ -48,6 +53,7 @@ export class EventPublisher {
     this.#topics = topics
     this.#target = target
     this.#logs = new LogFollower(options.queue, topics)
+    this.#limits = new LimitWatch(options.limits)
   }
 
   /** Resolves when everything that happens from now on will be published. */
@@ -103,11 +109,12 @@ export class EventPublisher {
     return page
   }
 
-  /** Publishes statistics and workers each second if they have subscribers. */
+  /** Publishes statistics, limits and workers each second if they have subscribers. */
   async #tick(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
         await this.#publishStats()
+        await this.#publishLimits()
         await this.#publishWorkers()
         await this.#publishLogs()
       } catch (error) {
@@ -124,6 +131,15 @@ export class EventPublisher {
     for (const [tenant, bounds] of statsOf ? this.#target.tenants() : []) {
       await this.#target.publish([this.#topics.ofStats(await statsOf!(bounds), tenant)])
     }
+  }
+
+  /** A new subscription gets all settings, and so do the earlier ones. */
+  async #publishLimits(): Promise<void> {
+    const subscriptions = this.#target.subscriptionsTo(this.#topics.limit('+'))
+    if (![...subscriptions].every((one) => this.#toldOfLimits.has(one))) this.#limits.forget()
+    this.#toldOfLimits = subscriptions
+    if (subscriptions.size === 0) return
+    await this.#target.publish((await this.#limits.look()).map((state) => this.#topics.ofLimit(state)))
   }
 
   async #publishLogs(): Promise<void> {

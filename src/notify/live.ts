@@ -4,6 +4,7 @@ import type { Server as TlsServer } from 'node:tls'
 import type { Logger } from 'pino'
 import type { Queue } from '../queue/queue.ts'
 import type { Bounds } from '../task/bounds.ts'
+import type { LimitState } from '../task/limit-watch.ts'
 
 /** Status over MQTT as the rest of a process sees it. */
 export interface Live {
@@ -82,6 +83,8 @@ export interface LiveOptions {
   retentionMs: number
   /** What `<prefix>/stats` carries. */
   stats: () => Promise<object>
-  /** The same for a tenant. */
+  /** The settings of all limits, which `<prefix>/limits/<name>` carries. */
+  limits: () => Promise<readonly LimitState[]>
+  /** The same as `stats` for a tenant. */
   statsOf?: (bounds: Bounds) => Promise<object>
 }

@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { EventsPage, EventsReader } from '../queue/queue.ts'
+import { LimitWatch } from '../task/limit-watch.ts'
 import type { LinkOptions } from './connect.ts'
 import { Link } from './link.ts'
 import type { Live, LiveOptions } from './live.ts'
@@ -42,6 +43,7 @@ export class Notifier implements Live {
   /** ms, monotonic. */
   #awaySince: number | null = null
   #statsAt = 0
+  readonly #limits: LimitWatch
   /** Everything up to here was acknowledged; null: nothing since the lease was taken. */
   #handled: string | null = null
   #state: { ok: boolean; detail: string }
@@ -52,6 +54,7 @@ export class Notifier implements Live {
     this.#options = options
     this.#version = options.version === '3.1.1' ? 4 : 5
     this.#topics = new Topics(options.prefix)
+    this.#limits = new LimitWatch(options.limits)
     const { protocol, host } = new URL(url)
     this.#where = `${protocol}//${host}`
     this.subscribeAt = { url: options.publicUrl ?? this.#where, prefix: options.prefix }
@@ -123,6 +126,7 @@ export class Notifier implements Live {
 
   /** Until the link is lost or the process stops; gives the reader up at the end, so that another can go on. */
   async #publishAll(link: Link): Promise<void> {
+    this.#limits.forget()
     const { queue } = this.#options
     const signal = AbortSignal.any([this.#stopping.signal, link.lost])
     let waitMs = 0
@@ -218,6 +222,7 @@ export class Notifier implements Live {
     if (performance.now() < this.#statsAt) return
     this.#statsAt = performance.now() + STATS_MS
     await link.publish([this.#topics.ofStats(await this.#options.stats())])
+    await link.publish((await this.#limits.look()).map((state) => this.#topics.ofLimit(state)))
   }
 
   /**

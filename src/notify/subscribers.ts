@@ -110,6 +110,22 @@ export class Subscribers {
     return this.#hearers(topic, undefined).size > 0
   }
 
+  /** The subscriptions to any topic of a shape, as texts that no two share. */
+  subscriptionsTo(shape: string): Set<string> {
+    const start = shape.slice(0, shape.indexOf('+'))
+    const idLevel = shape.split('/').indexOf('+')
+    const found = new Set<string>()
+    for (const [topic, clients] of this.#exact) {
+      if (topic.startsWith(start)) for (const { id } of clients) found.add(`${topic} ${id}`)
+    }
+    for (const client of this.#wild) {
+      for (const filter of this.#filters.get(client)!.keys()) {
+        if (fits(filter, shape) || namesAt(filter, idLevel, shape)) found.add(`${filter} ${client.id}`)
+      }
+    }
+    return found
+  }
+
   /** Resolves when every subscriber has read its messages or was disconnected, to bound the reading of events. */
   async deliver(
     messages: readonly Message[],

@@ -1,4 +1,5 @@
 import { eventJson, type TaskEvent } from '../task/event.ts'
+import type { LimitState } from '../task/limit-watch.ts'
 import type { LogLine } from '../task/log-line.ts'
 import type { Task } from '../task/task.ts'
 import type { Qos } from './packets.ts'
@@ -54,6 +55,13 @@ export const TOPICS = {
     contentType: 'application/json',
     retain: false,
     qosMax: 0,
+  },
+  limit: {
+    path: 'limits/<name>',
+    tells: 'the settings of a limit within a second of a change, and of each one on subscription; empty: removed',
+    contentType: 'application/json',
+    retain: false,
+    qosMax: 1,
   },
   worker: {
     path: 'workers/<id>',
@@ -132,9 +140,14 @@ export class Topics {
     return this.#of({ path: TOPICS.change.path.replace('<status>/<id>', '#') }, type)
   }
 
-  /** A worker over HTTP chooses its name: characters that a topic does not allow are escaped as in URLs. */
+  /** A worker over HTTP chooses its name. */
   worker(id: string): string {
-    return this.#of(TOPICS.worker, id.replace(/[%/+#\0]/g, encodeURIComponent))
+    return this.#of(TOPICS.worker, escaped(id))
+  }
+
+  /** `+` matches any limit. */
+  limit(name: string): string {
+    return this.#of(TOPICS.limit, name === '+' ? name : escaped(name))
   }
 
   get stats(): string {
@@ -187,6 +200,11 @@ export class Topics {
     return { kind: TOPICS.mark, topic: this.#of(TOPICS.mark), payload: () => 'yes' }
   }
 
+  ofLimit(state: LimitState): Message {
+    const payload = () => ('removed' in state ? '' : JSON.stringify(state))
+    return { kind: TOPICS.limit, topic: this.limit(state.name), shape: this.limit('+'), payload }
+  }
+
   ofStats(stats: object, tenant?: string): Message {
     const message = { kind: TOPICS.stats, topic: this.stats, payload: () => JSON.stringify(stats) }
     return tenant === undefined ? message : { ...message, tenant }
@@ -209,6 +227,11 @@ export class Topics {
     let next = 0
     return `${this.prefix}/${path.replace(/<\w+>/g, () => names[next++] ?? '')}`
   }
+}
+
+/** Characters that a level of a topic does not allow, as in URLs. */
+function escaped(name: string): string {
+  return name.replace(/[%/+#\0]/g, encodeURIComponent)
 }
 
 function once(make: () => string): () => string {

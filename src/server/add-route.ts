@@ -67,5 +67,7 @@ function coerceQuery(query: Record<string, unknown>): void {
     const value = query[name]
     if (typeof value === 'string' && /^-?\d{1,15}$/.test(value)) query[name] = Number(value)
   }
-  if (query.stats === 'true' || query.stats === 'false') query.stats = query.stats === 'true'
+  for (const name of ['stats', 'limits']) {
+    if (query[name] === 'true' || query[name] === 'false') query[name] = query[name] === 'true'
+  }
 }

@@ -1,12 +1,14 @@
 import { once } from 'node:events'
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { type Interests, may, notAllowed } from '../access/principal.ts'
 import { XQueueError } from '../task/errors.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
+import { LimitWatch } from '../task/limit-watch.ts'
 import { PATIENCE } from './connections.ts'
 import { ofText } from './fields.ts'
+import { limitStates } from './limit-targets.ts'
 import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
 import { readFigures } from './system.ts'
@@ -14,11 +16,17 @@ import { whileConnected } from './while-connected.ts'
 
 const PAGE = 1_000
 const WAIT_MS = 10_000
-const STATS_MS = 1_000
+const TICK_MS = 1_000
 const GAP = '{"detail":"earlier events have been deleted: read the tasks"}'
 /** Streams of one caller. */
 const STREAMS_MAX = 100
 const PIECE_CHARS = 256 * 1024
+
+/** What a client may ask for beside the events of tasks. */
+interface Extras {
+  stats?: boolean
+  limits?: boolean
+}
 
 /** GET /api/v1/events: each connection reads the outbox at its own position, so a slow one does not delay others. */
 export function eventRoutes(context: ServerContext): Route[] {
@@ -40,6 +48,12 @@ function streamEvents(context: ServerContext): Route {
         stats: Type.Optional(
           Type.Boolean({ description: 'true: also an event `stats` every second, as on the MQTT topic `stats`' }),
         ),
+        limits: Type.Optional(
+          Type.Boolean({
+            description:
+              'true: also an event `limit` with the settings of each limit, at first and within a second of a change',
+          }),
+        ),
         access_token: Type.Optional(
           Type.String({
             maxLength: 16_384,
@@ -54,8 +68,8 @@ function streamEvents(context: ServerContext): Route {
       // A stream has no end, so a HEAD request gets the headers alone.
       if (request.method === 'HEAD') return reply.type('text/event-stream').send()
       // A subscription token shows its tasks only.
-      const { stats } = request.query as { stats?: boolean }
-      if (stats && !may(request.principal, 'read')) throw notAllowed(request.principal!, 'read')
+      const { stats, limits } = request.query as Extras
+      if ((stats || limits) && !may(request.principal, 'read')) throw notAllowed(request.principal!, 'read')
       const resumeAt = request.headers['last-event-id']
       // The position is fixed before the answer starts: no event after the headers is missed.
       const after = typeof resumeAt === 'string' ? resumeAt : (await context.queue.events({ after: null, max: 1 })).last
@@ -96,7 +110,7 @@ async function stream(
   await whileConnected(request, out, context, async (signal) => {
     writeHead(reply, from)
     const heartbeat = setInterval(() => out.write(':\n'), patience.heartbeatMs)
-    const ticking = (request.query as { stats?: boolean }).stats ? sendFigures(context, request, out) : undefined
+    const ticking = sendExtras(context, request, out)
     try {
       for (let after = from; !signal.aborted; ) {
         const page = await queue.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
@@ -112,29 +126,41 @@ async function stream(
       request.log.warn({ err: error }, 'an event stream ended: the engine failed')
     } finally {
       clearInterval(heartbeat)
-      clearInterval(ticking)
+      for (const timer of ticking) clearInterval(timer)
       out.end()
     }
   })
 }
 
-/** Sends the figures now and every second, unless the client has not read what was sent before. */
-function sendFigures({ queue, instanceId, startedAt }: ServerContext, { log }: FastifyRequest, out: ServerResponse) {
+/** Sends what the client asks for beside the events of tasks, now and every second. */
+function sendExtras(context: ServerContext, { log, query }: FastifyRequest, out: ServerResponse): NodeJS.Timeout[] {
+  const { queue, instanceId, startedAt } = context
+  const { stats, limits } = query as Extras
+  const told = (kind: string, data: unknown) => `event: ${kind}\ndata: ${JSON.stringify(data)}\n\n`
+  const watch = new LimitWatch(() => limitStates(queue))
+  return [
+    ...(stats ? [async () => told('stats', await readFigures(queue, instanceId, startedAt))] : []),
+    ...(limits ? [async () => (await watch.look()).map((state) => told('limit', state)).join('')] : []),
+  ].map((read) => repeat(read, log, out))
+}
+
+/** Sends what is read now and every second, unless the client has not read what was sent before. */
+function repeat(read: () => Promise<string>, log: FastifyBaseLogger, out: ServerResponse): NodeJS.Timeout {
   let isReading = false
   const send = async () => {
     if (isReading || out.writableNeedDrain) return
     isReading = true
     try {
-      const figures = await readFigures(queue, instanceId, startedAt)
-      if (!out.writableEnded) out.write(`event: stats\ndata: ${JSON.stringify(figures)}\n\n`)
+      const text = await read()
+      if (text !== '' && !out.writableEnded) out.write(text)
     } catch (error) {
-      log.debug({ err: error }, 'no statistics on an event stream: the engine failed')
+      log.debug({ err: error }, 'no figures on an event stream: the engine failed')
     } finally {
       isReading = false
     }
   }
   void send()
-  return setInterval(() => void send(), STATS_MS)
+  return setInterval(() => void send(), TICK_MS)
 }
 
 export function writeHead(reply: FastifyReply, after: string): void {

@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import type { Holder, LimitChange, LimitHolder, LimitInfo, TypeInfo } from '../queue/queue.ts'
+import type { Holder, LimitChange, LimitHolder, LimitInfo, Queue, TypeInfo } from '../queue/queue.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { isoTime } from '../task/task-json.ts'
 import type { ServerContext } from './route.ts'
@@ -41,12 +41,17 @@ export function targetOf(context: ServerContext, request: FastifyRequest): Targe
 }
 
 /** All limits that are set, and the types that are paused or held. */
-export async function allLimits({ queue }: ServerContext): Promise<LimitJson[]> {
+export async function allLimits(queue: Queue): Promise<LimitJson[]> {
   const ofTypes = (await queue.types()).flatMap((info) => [
     ...(isSet(info) ? [typeLimit(info)] : []),
     ...(info.groupConcurrency === null ? [] : [groupLimit(info, EACH, info.groupConcurrency, null)]),
   ])
   return [...ofTypes, ...(await queue.limits()).map(limitJson)]
+}
+
+/** The settings of all of them, as the events of changes tell them. */
+export async function limitStates(queue: Queue) {
+  return (await allLimits(queue)).map(({ in_use: _, waiting: __, ...settings }) => settings)
 }
 
 function ofType(context: ServerContext, request: FastifyRequest, type: string): Target {

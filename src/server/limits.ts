@@ -71,7 +71,7 @@ function listLimits(context: ServerContext): Route {
     summary: 'List the limits that are set, and the types that are paused or held',
     answers: { 200: listOf('limits', ref('Limit'), 'LimitList') },
     handler: async () => {
-      const limits = await allLimits(context)
+      const limits = await allLimits(context.queue)
       return { limits, count: limits.length }
     },
   }

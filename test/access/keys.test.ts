@@ -185,12 +185,13 @@ describe('in one process', () => {
       await guarded.as(null).call('GET', `/events?access_token=${wrong}`),
       await guarded.as(null).call('GET', `/tasks?access_token=${subscription}`),
       await guarded.as(null).call('GET', `/events?stats=true&access_token=${subscription}`),
+      await guarded.as(null).call('GET', `/events?limits=true&access_token=${subscription}`),
       await guarded.as(key).call('GET', '/session'),
       await guarded.as(key).call('GET', '/health'),
       await guarded.as(null).call('GET', '/stats', undefined, { Cookie: `xqueue_session=${session}` }),
       await guarded.as(null).call('DELETE', '/session', undefined, { Cookie: `xqueue_session=${session}` }),
     ]
-    expect(answers.map(({ status }) => status)).toEqual([200, 401, 401, 401, 401, 401, 403, 200, 200, 200, 204])
+    expect(answers.map(({ status }) => status)).toEqual([200, 401, 401, 401, 401, 401, 403, 403, 200, 200, 200, 204])
     const reported = JSON.stringify(answers.map(({ body }) => body)) + guarded.log.join('')
     expect(reported).toContain('/api/v1/events')
     for (const secret of [key, wrong, session, subscription, (await guarded.queue.keys()).secret]) {

@@ -313,14 +313,18 @@ describe.each([
     await listener.close()
   })
 
-  it('streams the statistics of its own types only', async () => {
-    const { body } = await fetch(`${guarded.url}/api/v1/events?stats=true`, {
+  it('streams the statistics and the limits of its own types only', async () => {
+    for (const { type } of [other!, one!]) await guarded.queue.configureType(type, { maxConcurrency: 5 })
+    const { body } = await fetch(`${guarded.url}/api/v1/events?stats=true&limits=true`, {
       headers: { Authorization: `Bearer ${one!.key}` },
     })
     const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
     let text = ''
     while (!/event: stats\ndata: .*\n\n/.test(text)) text += (await reader.read()).value
+    while (!text.includes(`event: limit\ndata: {"name":"type:${one!.type}","max":5,`))
+      text += (await reader.read()).value
     await reader.cancel()
+    for (const { type } of [other!, one!]) await guarded.queue.configureType(type, { maxConcurrency: null })
     const { types, pending_tasks } = JSON.parse(/event: stats\ndata: (.*)\n/.exec(text)![1]!)
     const { body: stats } = await guarded.as(one!.key).get('/stats')
     const { body: listed } = await guarded.as(one!.key).get('/types')

@@ -30,6 +30,9 @@ it('docs/reference/mqtt.md lists every topic and every field that a subscriber r
   await listener.until(() => expect(listener.on(`xqueue/events/steps/success/${id}`)).toHaveLength(1))
   await listener.until(() => expect(listener.on('xqueue/stats').at(-1)?.body).toMatchObject({ success_tasks: 1 }))
 
+  await process.call('PUT', '/limits/gpu', { max: 2 })
+  await listener.until(() => expect(listener.on('xqueue/limits/gpu')).not.toHaveLength(0))
+
   const filters = names('Topics').map((topic) => topic.replaceAll(/<\w+>/g, '+'))
   const kindsOf = (topic: string) => filters.filter((filter) => fits(filter, topic))
   expect(listener.messages.map(({ topic }) => kindsOf(topic).length)).toEqual(listener.messages.map(() => 1))
@@ -39,9 +42,10 @@ it('docs/reference/mqtt.md lists every topic and every field that a subscriber r
 
   const changes = listener.messages.filter(({ topic }) => topic.includes(id))
   for (const { body } of changes) expect(Object.keys(body)).toEqual(names('Fields of a change'))
+  const limit = listener.on('xqueue/limits/gpu')[0]!.body
+  expect(Object.keys(limit)).toEqual(names('Fields of a limit'))
   const { types, limits, ...figures } = listener.on('xqueue/stats').at(-1)!.body
   expect(Object.keys(figures)).toEqual(names('Fields of `stats`'))
-  expect(limits).toEqual([])
   for (const type of types) expect(Object.keys(type)).toEqual(names('Fields of `stats`', 1))
   await listener.close()
   await process.stop()

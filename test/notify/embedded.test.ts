@@ -232,6 +232,27 @@ it('publishes statistics each second, and the workers', async () => {
   expect(listener.on(`xqueue/workers/${worker}`)[0]).toMatchObject({ body: 'online', packet: { retain: true } })
 })
 
+it('publishes the settings of limits: all of them on subscription, then each change', async () => {
+  const set = (name: string, body: object) => process.call('PUT', `/limits/${encodeURIComponent(name)}`, body)
+  const free = { rate: null, paused: false, held_until: null }
+  await set('gpu', { max: 2 })
+  const listener = await listen(url, 'xqueue/limits/+')
+  await listener.until(() => expect(listener.on('xqueue/limits/gpu')).toHaveLength(1))
+  expect(listener.on('xqueue/limits/gpu')[0]).toMatchObject({ body: { name: 'gpu', max: 2, ...free } })
+  expect(listener.on('xqueue/limits/type:slow')[0]!.body).toEqual({ name: 'type:slow', max: 2, ...free })
+  await set('open+ai/*', { rate: { max: 9, per: '1m' } })
+  await listener.until(() => expect(listener.on('xqueue/limits/open%2Bai%2F*')).toHaveLength(1))
+  await process.call('POST', '/limits/gpu/pause')
+  await listener.until(() => expect(listener.on('xqueue/limits/gpu').at(-1)!.body.paused).toBe(true))
+  const one = await listen(url, 'xqueue/limits/gpu')
+  await one.until(() => expect(one.messages).toMatchObject([{ body: { max: 2, paused: true } }]))
+  await process.call('DELETE', '/limits/gpu')
+  for (const some of [one, listener]) {
+    await some.until(() => expect(some.on('xqueue/limits/gpu').at(-1)!.body).toBe(''))
+  }
+  expect(one.messages).toHaveLength(2)
+})
+
 it('escapes the name of a worker that is not valid in a topic', async () => {
   const listener = await listen(url, 'xqueue/workers/#')
   const worker_id = 'a+b/#%世'

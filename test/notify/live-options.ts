@@ -16,5 +16,6 @@ export function liveOptions(mqtt: string) {
     workerId: null,
     retentionMs: 60_000,
     stats: async () => ({ any: 1 }),
+    limits: async () => [],
   }
 }

@@ -64,6 +64,10 @@ it('publishes every change with MQTT 5: content type, properties, retained state
   expect(late.messages.find(({ topic }) => topic.startsWith('xqueue/workers/'))!.body).toBe('online')
   await late.until(() => expect(listener.on('xqueue/stats').at(-1)?.body).toMatchObject({ success_tasks: 1 }))
   expect(listener.on('xqueue/stats').at(-1)!.packet).toMatchObject({ qos: 0, retain: false })
+  for (const max of [2, 3]) {
+    await process.call('PUT', '/limits/gpu', { max })
+    await listener.until(() => expect(listener.on('xqueue/limits/gpu').at(-1)?.body).toMatchObject({ max }))
+  }
   await process.stop()
   await listener.until(() => expect(listener.messages.at(-1)!.body).toBe('offline'))
   expect(listener.messages.at(-1)!.packet.properties).toMatchObject(OFFLINE)

@@ -47,6 +47,30 @@ describe('limits by name', () => {
     await Promise.all([...taken, ...(await consume({ max: 9 }))].map(complete))
   })
 
+  it('arrive on an event stream that asks for them: all at first, then each change', async () => {
+    await put('type:plain', { max: 3 })
+    const stop = new AbortController()
+    const { body } = await fetch(`${server.url}/api/v1/events?limits=true`, { signal: stop.signal })
+    const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
+    let text = ''
+    const until = async (state: object) => {
+      const event = `event: limit\ndata: ${JSON.stringify(state)}\n\n`
+      while (!text.includes(event)) text += (await reader.read()).value
+    }
+    const free = { paused: false, held_until: null }
+    await until({ name: 'type:plain', max: 3, rate: null, ...free })
+    await put('gpu/*', { max: 2, rate: { max: 9, per: 60 } })
+    await until({ name: 'gpu/*', max: 2, rate: { max: 9, per: 60 }, ...free })
+    const { held_until } = (await post('/limits/type:plain/hold', { for: '1h' })).body
+    await until({ name: 'type:plain', max: 3, rate: null, paused: false, held_until })
+    await server.call('DELETE', `/limits/${encodeURIComponent('gpu/*')}`)
+    await until({ name: 'gpu/*', removed: true })
+    expect(text.match(/event: limit/g)).toHaveLength(4)
+    stop.abort()
+    await post('/limits/type:plain/resume')
+    await put('type:plain', { max: null })
+  })
+
   it('are held, paused and resumed', async () => {
     const { id } = await submit()
     const before = Date.now()
