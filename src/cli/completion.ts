@@ -22,27 +22,29 @@ export function completionCommand(program: Command): Command {
 
 /** The names of the types come from the server that the user works with; without one there are none. */
 const TYPES = '$(xqueue types --names 2>/dev/null)'
-/** What completes the value of an option. */
+/** What completes the value of an option, beside the choices that it has itself. */
 const VALUES: Readonly<Record<string, string>> = {
   '--status': STATUSES.join(' '),
   '--type': TYPES,
   '--on-failure': ON_FAILURE.join(' '),
 }
-/** Commands whose first argument is the name of a type. */
-const OF_TYPE = ['submit', 'declare', 'limit', 'pause', 'resume']
 
 const SCRIPTS: Record<Shell, (program: Command) => string> = {
   bash: (program) => `_xqueue() {
-  local words previous="\${COMP_WORDS[COMP_CWORD-1]}"
+  local words previous="\${COMP_WORDS[COMP_CWORD-1]}" command="\${COMP_WORDS[1]}"
   case "$previous" in
-${Object.entries(VALUES)
+${[...valuesOf(program)]
   .map(
     ([flag, words]) => `    ${flag}) COMPREPLY=($(compgen -W "${words}" -- "\${COMP_WORDS[COMP_CWORD]}")); return ;;`,
   )
   .join('\n')}
   esac
-  case "\${COMP_WORDS[1]}" in
-${program.commands.map((command) => `    ${command.name()}) words="${wordsAfter(command).join(' ')}" ;;`).join('\n')}
+  [ "$COMP_CWORD" -gt 2 ] && command="$command \${COMP_WORDS[2]}"
+  case "$command" in
+${program.commands
+  .flatMap((command) => [...command.commands.map((sub) => bashCase(`"${command.name()} ${sub.name()}"`, sub))])
+  .join('\n')}
+${program.commands.map((command) => bashCase(`${command.name()}|"${command.name()} "*`, command)).join('\n')}
   esac
   [ "$COMP_CWORD" -eq 1 ] && words="${program.commands.map((command) => command.name()).join(' ')} --help --version"
   COMPREPLY=($(compgen -W "$words" -- "\${COMP_WORDS[COMP_CWORD]}"))
@@ -50,31 +52,52 @@ ${program.commands.map((command) => `    ${command.name()}) words="${wordsAfter(
 complete -o default -F _xqueue xqueue`,
   zsh: (program) => `autoload -U +X bashcompinit && bashcompinit
 ${SCRIPTS.bash(program)}`,
-  fish: (program) =>
-    program.commands
-      .flatMap((command) => {
-        const name = command.name()
-        const ofCommand = `complete -c xqueue -n '__fish_seen_subcommand_from ${name}'`
-        const values = (long: string | undefined) =>
-          VALUES[long ?? ''] === undefined ? '' : ` -x -a ${quote(VALUES[long ?? '']!.replace('$(', '('))}`
-        return [
-          `complete -c xqueue -n __fish_use_subcommand -a ${name} -d ${quote(command.description())}`,
-          ...command.commands.map((sub) => `${ofCommand} -a ${sub.name()} -d ${quote(sub.description())}`),
-          ...(OF_TYPE.includes(name) ? [`${ofCommand} -a ${quote(TYPES.replace('$(', '('))}`] : []),
-          ...command.options.map(
-            (option) => `${ofCommand} -l ${option.name()} -d ${quote(option.description)}${values(option.long)}`,
-          ),
-        ]
-      })
-      .join('\n'),
+  fish: (program) => {
+    const values = valuesOf(program)
+    const seen = (name: string) => `__fish_seen_subcommand_from ${name}`
+    const ofCommand = (command: Command, condition: string) => [
+      ...(takesType(command) ? [`complete -c xqueue -n '${condition}' -a ${quote(inFish(TYPES))}`] : []),
+      ...command.options.map((option) => {
+        const words = values.get(option.long ?? '')
+        const value = words === undefined ? '' : ` -x -a ${quote(inFish(words))}`
+        return `complete -c xqueue -n '${condition}' -l ${option.name()} -d ${quote(option.description)}${value}`
+      }),
+    ]
+    return program.commands
+      .flatMap((command) => [
+        `complete -c xqueue -n __fish_use_subcommand -a ${command.name()} -d ${quote(command.description())}`,
+        ...ofCommand(command, seen(command.name())),
+        ...command.commands.flatMap((sub) => [
+          `complete -c xqueue -n '${seen(command.name())}' -a ${sub.name()} -d ${quote(sub.description())}`,
+          ...ofCommand(sub, `${seen(command.name())}; and ${seen(sub.name())}`),
+        ]),
+      ])
+      .join('\n')
+  },
 }
 
-/** The words that may follow a command: its subcommands, types where it takes one, and flags. */
-function wordsAfter(command: Command): string[] {
+function bashCase(pattern: string, command: Command): string {
   const subcommands = command.commands.map((sub) => sub.name())
-  const types = OF_TYPE.includes(command.name()) ? [TYPES] : []
-  return [...subcommands, ...types, ...command.options.flatMap(({ long }) => long ?? []), '--help']
+  const types = takesType(command) ? [TYPES] : []
+  const words = [...subcommands, ...types, ...command.options.flatMap(({ long }) => long ?? []), '--help']
+  return `    ${pattern}) words="${words.join(' ')}" ;;`
 }
+
+const takesType = (command: Command): boolean => command.registeredArguments.some((each) => each.name() === 'type')
+
+/** The words that complete the value of an option, by its flag. */
+function valuesOf(program: Command): Map<string, string> {
+  const commands = program.commands.flatMap((command) => [command, ...command.commands])
+  const chosen = commands.flatMap(({ options }) =>
+    options.flatMap(({ long, argChoices }): [string, string][] =>
+      long && argChoices ? [[long, argChoices.join(' ')]] : [],
+    ),
+  )
+  return new Map([...chosen, ...Object.entries(VALUES)])
+}
+
+/** Fish has no `$` before a command that it runs in place. */
+const inFish = (words: string): string => words.replace('$(', '(')
 
 function quote(text: string): string {
   return `'${text.replaceAll("'", "\\'")}'`

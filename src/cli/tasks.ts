@@ -79,7 +79,7 @@ interface TaskPage {
 /** In a pipe, each line is a task. */
 function moreText({ tasks, next_cursor }: TaskPage): string {
   if (next_cursor === null || !isTerminal()) return ''
-  return `\n${dimmed(`There may be more than these ${tasks.length}: raise --limit, up to 1000, or filter them`)}`
+  return `\n${dimmed(`There may be more than ${tasks.length}: raise --limit, up to 1000, or filter them`)}`
 }
 
 function readTask(server: Server, id: string): Promise<TaskJson> {

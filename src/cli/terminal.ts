@@ -7,8 +7,8 @@ type Style = Parameters<typeof styleText>[0]
 
 export const isTerminal = (): boolean => process.stdout.isTTY === true
 
-/** Width of the terminal; in a pipe, lines are never shortened. */
-export const columns = (): number => (isTerminal() ? (process.stdout.columns ?? 80) : Number.POSITIVE_INFINITY)
+/** Width of the terminal; some say 0, when they do not know it. In a pipe, lines are never shortened. */
+export const columns = (): number => (isTerminal() ? process.stdout.columns || 80 : Number.POSITIVE_INFINITY)
 
 /** Colored on a terminal, unless NO_COLOR is set; FORCE_COLOR colors it in a pipe too. */
 export function paint(style: Style, text: string): string {

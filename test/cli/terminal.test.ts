@@ -94,6 +94,29 @@ it('waits for a task and prints its result', () => {
   expect(status).toBe(0)
 })
 
+it('takes a terminal of unknown width for one of 80 columns', () => {
+  const [, line] = stripVTControlCharacters(onTerminal(0, ['list', '--limit', '1'])).split(/\r?\n/)
+  expect(line).toContain('✓ success')
+})
+
+it.each([
+  ['limits s', 'set'],
+  ['limits set gpu --m', '--max'],
+  ['schedule add daily --timez', '--timezone'],
+  ['keys create --sc', '--scopes'],
+  ['list --status f', 'failed'],
+  ['limit example --group-turns t', 'tasks time'],
+  ['hold ex', 'example'],
+  ['pause ex', 'example'],
+])('completes `xqueue %s` in bash', (typed, expected) => {
+  const words = ['xqueue', ...typed.split(' ')]
+  const script = `${xqueue('completion', 'bash').stdout}
+xqueue() { '${process.execPath}' '${main}' "$@"; }
+COMP_WORDS=(${words.map((word) => `'${word}'`).join(' ')}) COMP_CWORD=${words.length - 1}
+_xqueue; echo "\${COMPREPLY[*]}"`
+  expect(spawnSync('bash', ['-c', script], { encoding: 'utf8', env: env() }).stdout.trim()).toBe(expected)
+})
+
 it('lists types with their limits, and only their names for completion', () => {
   expect(xqueue('types').stdout).toMatch(/^example +\d+ +\d+\/3 +–/m)
   expect(xqueue('types', '--names').stdout.trim().split('\n').sort()).toEqual(['email', 'example', 'http'])

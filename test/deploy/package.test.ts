@@ -2,7 +2,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import { once } from 'node:events'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { dirname, join, normalize } from 'node:path'
 import { runInNewContext } from 'node:vm'
 import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core'
 import { build } from 'esbuild'
@@ -59,7 +59,8 @@ afterAll(() => {
 it('publishes the program and its types, and nothing else', () => {
   const { paths } = packed
   const allowed = [
-    /^(package\.json|README(\.zh-CN)?\.md|LICENSE|CHANGELOG\.md)$/,
+    /^(package\.json|README(\.zh-CN)?\.md|LICENSE|llms\.txt|(ARCHITECTURE|CHANGELOG|SECURITY)\.md)$/,
+    /^docs\/.*\.md$/,
     /^dist\/(cjs\/)?(src|handlers)\/.*(\.js|\.d\.ts)$/,
     /^dist\/cjs\/package\.json$/,
     /^dist\/src\/store\/.*\.(sql|lua)$/,
@@ -82,6 +83,21 @@ it('publishes the program and its types, and nothing else', () => {
   )
   expect(packed.size).toBeLessThan(1_000_000)
   expect(packed.unpackedSize).toBeLessThan(3_000_000)
+})
+
+it('publishes its documentation, and llms.txt leads to every page of it', () => {
+  const linked = (file: string) => [...readFileSync(join(packed.unpacked, file), 'utf8').matchAll(/\]\(([^)#\s]+)/g)]
+  const pages = packed.paths.filter((path) => /^docs\/(?!zh\/).*\.md$/.test(path))
+  const listed = linked('llms.txt').map(([, path]) => path!)
+  expect(listed.filter((path) => !packed.paths.includes(path))).toEqual([])
+  expect(pages.filter((page) => !listed.includes(page))).toEqual(['docs/how-to/README.md'])
+  // Links between documents stay within the package; the others name files of the repository.
+  const broken = ['README.md', 'README.zh-CN.md', ...pages].flatMap((page) =>
+    linked(page)
+      .map(([, target]) => normalize(join(dirname(page), decodeURIComponent(target!))))
+      .filter((target) => /^docs\/.*\.md$/.test(target) && !packed.paths.includes(target)),
+  )
+  expect(broken).toEqual([])
 })
 
 it('names only files that it publishes', () => {

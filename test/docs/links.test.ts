@@ -4,7 +4,9 @@ import { dirname, join, normalize, relative } from 'node:path'
 import { expect, it } from 'vitest'
 import { root } from '../fixtures/root.ts'
 
-const listed = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '*.md'], { cwd: root })
+const listed = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '*.md', 'llms.txt'], {
+  cwd: root,
+})
 const documents = listed
   .toString()
   .trim()
