@@ -16,6 +16,7 @@ const LONG = [
   'test/faults/redis-outage.test.ts',
   'test/e2e/dashboard-tasks.test.ts',
   'test/e2e/dashboard.test.ts',
+  'test/e2e/dashboard-pages.test.ts',
   'test/faults/kafka-processes.test.ts',
   'test/e2e/serve.test.ts',
   'test/notify/soak.test.ts',

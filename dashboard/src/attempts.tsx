@@ -63,7 +63,9 @@ function AttemptItem({ attempt, isShown, lines }: Item) {
       {error !== null && (
         // The panel of the task's error already shows the latest one.
         <details open={!isShown}>
-          <summary class="clamped">{error.split('\n')[0]!.slice(0, 200)}</summary>
+          <summary>
+            <span class="clamped">{error.split('\n')[0]!.slice(0, 200)}</span>
+          </summary>
           {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard */}
           <pre role="group" tabIndex={0} aria-label={say('error')}>
             {foldedStack(error)}

@@ -3,7 +3,7 @@ import { type BatchState, call, get, Refusal, STATUSES } from './api.ts'
 import { confirmedRun } from './feedback.tsx'
 import { FlowPanel } from './flow.tsx'
 import { useEachSecond } from './live.ts'
-import { ErrorLine, Panel, useAction, usePageTitle } from './parts.tsx'
+import { ErrorLine, Missing, Panel, useAction, usePageTitle } from './parts.tsx'
 import { may } from './session.ts'
 import { TaskList } from './task-list.tsx'
 import { number, say } from './words.ts'
@@ -34,7 +34,15 @@ export function BatchView({ name }: { name: string }) {
     await read()
     restUntil.current = performance.now() + (performance.now() - began) / COUNTING_SHARE
   }, [])
-  if (state === 'none') return <p class="empty">{say('noBatch')}</p>
+  if (state === 'none') {
+    return (
+      <Missing says={say('noBatch')} id={name}>
+        <a class="button" href="#/tasks">
+          {say('tasks')}
+        </a>
+      </Missing>
+    )
+  }
   if (!state) return null
   const cancelRest = () => {
     const open = state.pending + state.processing

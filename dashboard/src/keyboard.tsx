@@ -19,8 +19,11 @@ const KEYS: readonly [key: string, does: Word][] = [
   ['k', 'key_previous'],
   ['Enter', 'key_open'],
   ['x', 'key_select'],
-  ['g o', 'key_overview'],
-  ['g t', 'key_tasks'],
+  ['g o', 'overview'],
+  ['g t', 'tasks'],
+  ['g w', 'workers'],
+  ['g l', 'limits'],
+  ['g s', 'schedules'],
   ['?', 'key_help'],
 ]
 const PLACES: Record<string, string> = {

@@ -2,6 +2,7 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import { call, get, type Holder, type TypeInfo } from './api.ts'
 import { useEachSecond, useLive } from './live.ts'
 import { NamedLimits } from './named-limits.tsx'
+import { ariaSort, FilterField, type Order, SortButton, useOrder } from './order.tsx'
 import { ErrorLine, Meter, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
 import { typeAddress } from './task-search.ts'
@@ -10,18 +11,37 @@ import { durationInput, number, say, time } from './words.ts'
 /** More rows than this make the page slow; the filter finds the others. */
 const ROWS_MAX = 200
 
+type Column = 'type' | keyof typeof FIGURES
+const FIGURES = {
+  inUse: ({ processing }: TypeInfo) => processing,
+  waiting: ({ pending }: TypeInfo) => pending,
+}
+
 /** The limits of each type in a table: their use, their values, which can be changed, and the holders of permits. */
 export function LimitsView() {
   const { stats, types } = useLive()
   const [filter, setFilter] = useState('')
-  const found = types.filter(({ type }) => type.includes(filter))
+  const [order, sort] = useOrder<Column>('type')
+  const word = filter.toLowerCase()
+  const found = types.filter(({ type }) => type.toLowerCase().includes(word))
+  const { by } = order
+  if (by !== 'type') found.sort((a, b) => FIGURES[by](a) - FIGURES[by](b))
+  if (order.isDown) found.reverse()
   return (
     <>
       <h1>{say('limits')}</h1>
       {stats && types.length === 0 && <p class="empty">{say('noTypes')}</p>}
       {types.length > 0 && (
-        <Panel title={say('types')} aside={<Filter value={filter} set={setFilter} />}>
-          <LimitsTable types={found.slice(0, ROWS_MAX)} />
+        <Panel
+          title={say('types')}
+          aside={
+            <span class="terms">
+              <span class="dim">{say('of', number(found.length), number(types.length))}</span>
+              <FilterField value={filter} set={setFilter} />
+            </span>
+          }
+        >
+          <LimitsTable types={found.slice(0, ROWS_MAX)} order={order} sort={sort} />
           {found.length > ROWS_MAX && <p class="dim">{say('moreTypes', number(found.length - ROWS_MAX))}</p>}
         </Panel>
       )}
@@ -30,17 +50,31 @@ export function LimitsView() {
   )
 }
 
-export function LimitsTable({ types }: { types: readonly TypeInfo[] }) {
+interface TableProps {
+  types: readonly TypeInfo[]
+  /** Without it, the table cannot be ordered. */
+  order?: Order<Column>
+  sort?: (by: Column, isDownFirst: boolean) => void
+}
+
+export function LimitsTable({ types, order, sort }: TableProps) {
+  const head = (column: Column, isNumber: boolean) =>
+    order && sort ? <SortButton label={say(column)} sort={() => sort(column, isNumber)} /> : say(column)
+  const sorted = (column: Column) => order && ariaSort(order, column)
   return (
     <table class="cards limits">
       <thead>
         <tr>
-          <th>{say('type')}</th>
-          <th class="wide">{say('inUse')}</th>
+          <th aria-sort={sorted('type')}>{head('type', false)}</th>
+          <th class="wide" aria-sort={sorted('inUse')}>
+            {head('inUse', true)}
+          </th>
           <th>{say('limit')}</th>
           <th>{say('ofEachGroup')}</th>
           <th>{say('rate')}</th>
-          <th class="num">{say('waiting')}</th>
+          <th class="num" aria-sort={sorted('waiting')}>
+            {head('waiting', true)}
+          </th>
           <td />
         </tr>
       </thead>
@@ -48,19 +82,6 @@ export function LimitsTable({ types }: { types: readonly TypeInfo[] }) {
         <Limit key={type.type} info={type} />
       ))}
     </table>
-  )
-}
-
-function Filter({ value, set }: { value: string; set: (value: string) => void }) {
-  return (
-    <input
-      type="search"
-      class="search"
-      value={value}
-      placeholder={say('filter')}
-      aria-label={say('filter')}
-      onInput={(event) => set(event.currentTarget.value)}
-    />
   )
 }
 

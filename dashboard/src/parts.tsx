@@ -205,6 +205,19 @@ export function usePageTitle(title: string | null): void {
   }, [title])
 }
 
+/** In place of a thing that is not there, or no longer. */
+export function Missing({ says, id, children }: { says: string; id: string; children: ComponentChildren }) {
+  return (
+    <div class="empty">
+      <h1>{says}</h1>
+      <p>
+        <code>{id}</code>
+      </p>
+      {children}
+    </div>
+  )
+}
+
 export function Panel({
   title,
   aside,

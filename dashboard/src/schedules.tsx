@@ -3,6 +3,7 @@ import { call, get, type Schedule } from './api.ts'
 import { confirmedRun, toast } from './feedback.tsx'
 import { JsonView } from './json-view.tsx'
 import { useEachSecond } from './live.ts'
+import { FilterField } from './order.tsx'
 import { Panel } from './parts.tsx'
 import { ScheduleForm, Ticks } from './schedule-form.tsx'
 import { may } from './session.ts'
@@ -27,16 +28,7 @@ export function SchedulesView() {
           <h1>{say('schedules')}</h1>
         </div>
         <div class="actions">
-          {schedules && schedules.length > 1 && (
-            <input
-              type="search"
-              class="search"
-              value={filter}
-              placeholder={say('filter')}
-              aria-label={say('filter')}
-              onInput={({ currentTarget }) => setFilter(currentTarget.value)}
-            />
-          )}
+          {schedules && schedules.length > 1 && <FilterField value={filter} set={setFilter} />}
           {may('admin') && !isAdding && (
             <button type="button" onClick={() => setIsAdding(true)}>
               {say('addSchedule')}

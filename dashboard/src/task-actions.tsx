@@ -24,12 +24,11 @@ export function SelectionBar({ tasks, clear, done }: { tasks: Row[]; clear: () =
       <b>{say('selected', number(tasks.length))}</b>
       {ACTIONS.map((action) => {
         const ids = tasks.filter(({ status }) => FITS[action](status)).map(({ id }) => id)
-        return (
+        return ids.length === 0 ? null : (
           <button
             key={action}
             type="button"
             class={action === 'retry' ? '' : 'plain'}
-            disabled={ids.length === 0}
             onClick={() => void changeChosen(action, ids, clear, done)}
           >
             {say(`action_${action}`)} {number(ids.length)}

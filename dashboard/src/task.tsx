@@ -8,7 +8,7 @@ import { BatchLink, FlowPanel, TaskLinks } from './flow.tsx'
 import { age, CopyButton, shortId, TaskLink } from './ids.tsx'
 import { JsonView } from './json-view.tsx'
 import { live, useEachSecond, useLive } from './live.ts'
-import { ErrorLine, Panel, Progress, StatusBadge, useAction, usePageTitle } from './parts.tsx'
+import { ErrorLine, Missing, Panel, Progress, StatusBadge, useAction, usePageTitle } from './parts.tsx'
 import { may } from './session.ts'
 import { type Action, RETRYABLE } from './task-actions.tsx'
 import { addressOf, typeAddress } from './task-search.ts'
@@ -37,7 +37,15 @@ export function TaskView({ id }: { id: string }) {
   // Read for each of these.
   useEffect(() => run(read), [id, heard?.status, heard?.attempts, generation])
   usePageTitle(task && `${task.type} ${shortId(id)} · ${say(task.status)}`)
-  if (gone) return <Gone id={id} />
+  if (gone) {
+    return (
+      <Missing says={say('gone')} id={id}>
+        <a class="button" href="#/tasks">
+          {say('tasks')}
+        </a>
+      </Missing>
+    )
+  }
   if (!task) return <ErrorLine error={error} />
   const progress = task.status === 'processing' ? (heard?.progress ?? task.progress) : task.progress
   return (
@@ -87,20 +95,6 @@ export function TaskView({ id }: { id: string }) {
         </div>
       </div>
     </>
-  )
-}
-
-function Gone({ id }: { id: string }) {
-  return (
-    <div class="empty">
-      <p>{say('gone')}</p>
-      <p>
-        <code>{id}</code>
-      </p>
-      <a class="button" href="#/tasks">
-        {say('tasks')}
-      </a>
-    </div>
   )
 }
 

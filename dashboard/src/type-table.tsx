@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks'
 import type { TypeInfo } from './api.ts'
 import { type Range, useHistory } from './history.tsx'
 import { type Point, useLive } from './live.ts'
+import { ariaSort, FilterField, SortButton, useOrder } from './order.tsx'
 import { Meter, Panel, SPARKLINE_POINTS, Sparkline, Times } from './parts.tsx'
 import { typeAddress } from './task-search.ts'
 import { VirtualList } from './virtual-list.tsx'
@@ -49,13 +50,12 @@ const HEADS: Partial<Record<Column, Word>> = { pending: 'waiting', processing: '
 export function TypeTable({ range, only }: { range: Range; only: Condition | null }) {
   const { types, stats } = useLive()
   const [filter, setFilter] = useState('')
-  const [order, setOrder] = useState<{ by: Column; down: boolean }>({ by: 'type', down: false })
+  const [order, sort] = useOrder<Column>('type')
   const word = filter.toLowerCase()
   const found = types.filter((type) => type.type.toLowerCase().includes(word) && (!only || CONDITIONS[only](type)))
   const figure = VALUES[order.by]
   if (figure) found.sort((a, b) => figure(a) - figure(b))
-  if (order.down) found.reverse()
-  const sort = (by: Column) => setOrder({ by, down: order.by === by ? !order.down : by !== 'type' })
+  if (order.isDown) found.reverse()
   const aside = (
     <span class="terms">
       {only && (
@@ -64,14 +64,7 @@ export function TypeTable({ range, only }: { range: Range; only: Condition | nul
         </a>
       )}
       <span class="dim">{say('of', number(found.length), number(types.length))}</span>
-      <input
-        type="search"
-        class="search"
-        value={filter}
-        placeholder={say('filter')}
-        aria-label={say('filter')}
-        onInput={({ currentTarget }) => setFilter(currentTarget.value)}
-      />
+      <FilterField value={filter} set={setFilter} />
     </span>
   )
   if (stats && types.length === 0) {
@@ -101,12 +94,10 @@ export function TypeTable({ range, only }: { range: Range; only: Condition | nul
             key={column}
             role="columnheader"
             class={`col-${column} ${isNumber ? 'num' : ''}`}
-            aria-sort={order.by === column ? (order.down ? 'descending' : 'ascending') : undefined}
+            aria-sort={ariaSort(order, column)}
           >
             {column === 'type' || VALUES[column] ? (
-              <button type="button" class="sort" onClick={() => sort(column)}>
-                {say(HEADS[column] ?? column)}
-              </button>
+              <SortButton label={say(HEADS[column] ?? column)} sort={() => sort(column, column !== 'type')} />
             ) : (
               <span title={column === 'errors' ? errorsTitle(range) : ''}>{say(column)}</span>
             )}

@@ -1,7 +1,8 @@
 import { useState } from 'preact/hooks'
 import { get, type Task, type Worker } from './api.ts'
 import { useEachSecond } from './live.ts'
-import { Meter, Panel, usePageTitle } from './parts.tsx'
+import { ariaSort, FilterField, SortButton, useOrder } from './order.tsx'
+import { Meter, Missing, Panel, usePageTitle } from './parts.tsx'
 import { typeAddress } from './task-search.ts'
 import { VirtualList } from './virtual-list.tsx'
 import { duration, moment, number, say } from './words.ts'
@@ -28,12 +29,12 @@ const addressOf = (id: string) => `#/workers/${encodeURIComponent(id)}`
 export function WorkersView() {
   const [workers, setWorkers] = useState<Worker[] | null>(null)
   const [filter, setFilter] = useState('')
-  const [order, setOrder] = useState<{ by: Column; down: boolean }>({ by: 'worker', down: false })
+  const [order, sort] = useOrder<Column>('worker')
   useEachSecond(async () => setWorkers((await get<{ workers: Worker[] }>('/workers')).workers), [])
   if (!workers) return <h1>{say('workers')}</h1>
   const fits = ({ id, host, types }: Worker) => [id, host, ...types].some((text) => text.includes(filter))
   const found = workers.filter(fits).sort(ORDERS[order.by])
-  if (order.down) found.reverse()
+  if (order.isDown) found.reverse()
   const [running, slots] = [sum(found, 'running'), sum(found, 'concurrency')]
   const isNarrow = matchMedia('(max-width: 720px)').matches
   return (
@@ -47,14 +48,7 @@ export function WorkersView() {
           aside={
             <span class="terms">
               <span class="dim">{say('of', number(found.length), number(workers.length))}</span>
-              <input
-                type="search"
-                class="search"
-                value={filter}
-                placeholder={say('filter')}
-                aria-label={say('filter')}
-                onInput={({ currentTarget }) => setFilter(currentTarget.value)}
-              />
+              <FilterField value={filter} set={setFilter} />
             </span>
           }
         >
@@ -72,19 +66,8 @@ export function WorkersView() {
               location.hash = addressOf(id)
             }}
             head={COLUMNS.map((column) => (
-              <span
-                key={column}
-                role="columnheader"
-                class={`col-${column}`}
-                aria-sort={order.by === column ? (order.down ? 'descending' : 'ascending') : undefined}
-              >
-                <button
-                  type="button"
-                  class="sort"
-                  onClick={() => setOrder({ by: column, down: order.by === column && !order.down })}
-                >
-                  {say(column)}
-                </button>
+              <span key={column} role="columnheader" class={`col-${column}`} aria-sort={ariaSort(order, column)}>
+                <SortButton label={say(column)} sort={() => sort(column, column === 'running')} />
               </span>
             ))}
             row={(worker) => <Row worker={worker} />}
@@ -141,7 +124,15 @@ export function WorkerView({ id }: { id: string }) {
     setTasks(page.tasks.filter(({ worker_id }) => worker_id === id))
   }, [id])
   if (worker === undefined) return null
-  if (worker === null) return <p class="empty">{say('noWorkerOf')}</p>
+  if (worker === null) {
+    return (
+      <Missing says={say('noWorkerOf')} id={id}>
+        <a class="button" href="#/workers">
+          {say('workers')}
+        </a>
+      </Missing>
+    )
+  }
   const { host, pid, types, running, concurrency, started_at, last_seen } = worker
   return (
     <>

@@ -1,4 +1,5 @@
 import { expect, it, vi } from 'vitest'
+import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { has } from '../fixtures/chromium.ts'
 import { browser, confirm, go, main, openDashboard, page, screenshot, server } from '../fixtures/dashboard.ts'
 
@@ -122,4 +123,40 @@ it('names a limit that stops tasks in the same line, and sets the turns of group
   await vi.waitFor(async () => expect((await server.call('GET', '/concurrency/quick')).body.group_turns).toBe('time'))
   await page.reload()
   await has(page.getByLabel('Groups take turns by').locator('option:checked'), 'running time')
+})
+
+it('stays usable with 1,000 types and 1,000 workers', async () => {
+  const names = Array.from({ length: 1_000 }, (_, n) => `many-${String(n).padStart(4, '0')}`)
+  await announce(server.queue, normalizeHandlers(Object.fromEntries(names.map((name) => [name, { run: () => null }]))))
+  const about = { host: 'many', pid: 1, concurrency: 1, startedAt: Date.now() }
+  await Promise.all(
+    names.map((name) => server.queue.turn({ worker: { ...about, id: `worker-${name}`, types: [name] }, want: 0 })),
+  )
+  await server.call('POST', '/tasks', { type: 'many-0777', delay: '1h' })
+  const rows = page.locator('.list-body [role=row]')
+  const filter = (text: string) => page.getByLabel('Filter').fill(text)
+  for (const [view, column] of [
+    ['overview', 'Type'],
+    ['workers', 'Worker'],
+  ] as const) {
+    await go(view)
+    await has(main(), /1,0\d\d of 1,0\d\d/)
+    expect(await rows.count()).toBeLessThan(60)
+    await filter('many-0999')
+    await has(rows, 'many-0999')
+    await filter('many-0')
+    await has(rows.first(), 'many-0000')
+    await page.getByRole('button', { name: column, exact: true }).click()
+    await has(rows.first(), 'many-0999')
+  }
+  await go('overview')
+  await page.getByRole('button', { name: 'Pending', exact: true }).click()
+  await has(rows.first(), 'many-0777')
+  await go('limits')
+  await page.getByRole('button', { name: 'Pending', exact: true }).click()
+  await has(page.locator('.limits tbody').first(), 'many-0777')
+  await filter('many-0999')
+  await has(main(), '1 of 1,0')
+  await page.getByRole('row', { name: 'many-0999', exact: true }).waitFor()
+  expect(browser.complaints).toEqual([])
 })
