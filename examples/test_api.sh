@@ -43,7 +43,7 @@ expect() {
 }
 
 fail() {
-  printf 'FAILED %s: %s\n%s\n' "$what" "$1" "$body" >&2
+  printf 'FAILED %s: %s\n%.2000s\n' "$what" "$1" "$body" >&2
   exit 1
 }
 
@@ -107,6 +107,8 @@ expect 400 '.errors[0].path == "tasks[1].priority"'
 call POST /api/v1/tasks/cancel "{\"type\": \"$type\"}" && expect 202 '.count == 4'
 call POST /api/v1/tasks/retry "{\"type\": \"$type\", \"tag\": \"order:7\"}" && expect 202 '.count == 1'
 call POST /api/v1/tasks/cancel "{\"type\": \"$type\"}" && expect 202 '.count == 1'
+call POST /api/v1/tasks/purge "{\"type\": \"$type\", \"status\": \"canceled\", \"dry_run\": true}"
+expect 200 '.count == 4' '.more == false'
 
 echo "— who calls (this is about a server without access control; with it, a key decides)"
 call GET /api/v1/session && expect 200 '.access_control | type == "boolean"' '.scopes | index("submit")'

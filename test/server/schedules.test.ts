@@ -150,7 +150,7 @@ it('is available on the command line', async () => {
   expect((await run('add', 'sync', 'strict', '{"n":1}', '--every', '15m', '--priority', '2')).split('\n')).toHaveLength(
     6,
   )
-  expect(await run('list')).toMatch(/^id .*\nsync +strict +every 900 s +on /)
+  expect(await run('list')).toMatch(/^ID .*\nsync +strict +every 15m +on /)
   expect(await run('pause', 'sync')).toBe('paused')
   expect(await run('resume', 'sync')).toMatch(/^sync: next tick \d{4}-/)
   const taskId = await run('run', 'sync')
