@@ -4,7 +4,7 @@ import type { BatchState } from '../client/batch.ts'
 import { call, type Server } from '../client/call.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
-import { type ClientOptions, EXIT, show, withClientOptions, withExamples } from './output.ts'
+import { EXIT, show, withClientOptions, withExamples } from './output.ts'
 import { ID, taskIdOf } from './task-id.ts'
 
 interface ChangeOptions extends FilterOptions {
@@ -13,9 +13,18 @@ interface ChangeOptions extends FilterOptions {
   dryRun?: boolean
 }
 
-/** cancel and retry: one task, or every task that matches a filter. delete: one finished task. */
+type Change = 'cancel' | 'retry' | 'delete'
+
+/** The calls for one task, and the name of the call for many. */
+const CALLS = {
+  cancel: { one: ['DELETE', ''], many: 'cancel' },
+  retry: { one: ['POST', '/retry'], many: 'retry' },
+  delete: { one: ['POST', '/purge'], many: 'purge' },
+} as const
+
+/** cancel, retry and delete: one task, or every task that matches a filter. */
 export function changeCommands(): Command[] {
-  const change = (name: 'cancel' | 'retry', description: string) =>
+  const change = (name: Change, description: string) =>
     withFilter(withClientOptions(new Command(name)))
       .description(description)
       .argument('[id]', ID)
@@ -25,14 +34,6 @@ export function changeCommands(): Command[] {
       .action((id: string | undefined, options: ChangeOptions) =>
         id === undefined ? changeMany(name, options) : changeOne(name, id, options),
       )
-  const remove = withClientOptions(new Command('delete'))
-    .description('erase a finished task with its payload, result, error, tags and events')
-    .argument('<id>', ID)
-    .action(async (text: string, options: ClientOptions) => {
-      const id = await taskIdOf(options.server, text)
-      await call(options.server, 'POST', `/tasks/${encodeURIComponent(id)}/purge`)
-      show({ id, deleted: true }, options, () => `${id} deleted`)
-    })
   const id = '01890a5d-ac96-774b-bcce-b302099a8057'
   return [
     withExamples(
@@ -47,21 +48,26 @@ export function changeCommands(): Command[] {
       'xqueue retry --status failed --type email --yes',
       'xqueue retry --batch nightly --dry-run',
     ),
-    withExamples(remove, `xqueue delete ${id}`),
+    withExamples(
+      change('delete', 'erase finished tasks with their payloads, results, errors, tags and events'),
+      `xqueue delete ${id}`,
+      'xqueue delete --status failed --type email --dry-run',
+    ),
   ]
 }
 
-async function changeOne(name: 'cancel' | 'retry', text: string, options: ChangeOptions): Promise<void> {
+async function changeOne(name: Change, text: string, options: ChangeOptions): Promise<void> {
   const mixed = Object.keys(filterOf(options)).length > 0 || options.all || options.dryRun
   if (mixed) return refuse(`${name} takes either an ID or a filter. Use --all and --dry-run only with a filter`)
   const id = await taskIdOf(options.server, text)
-  const [method, path] = name === 'cancel' ? ['DELETE', ''] : ['POST', '/retry']
+  const [method, path] = CALLS[name].one
   const task = await call<TaskJson>(options.server, method, `/tasks/${encodeURIComponent(id)}${path}`)
+  if (name === 'delete') return show({ id, deleted: true }, options, () => `${id} deleted`)
   show(task, options, ({ status }) => `${id} ${status}`)
 }
 
 /** Asks before it changes more than one task; without a terminal it needs --yes. */
-async function changeMany(name: 'cancel' | 'retry', options: ChangeOptions): Promise<void> {
+async function changeMany(name: Change, options: ChangeOptions): Promise<void> {
   const { server } = options
   const filter = filterOf(options)
   if (Object.keys(filter).length === 0 && !options.all) return refuse(`${name} needs an ID, a filter or --all`)
@@ -100,14 +106,16 @@ function refuse(message: string, code: number = EXIT.usage): void {
 }
 
 /** A filter by batch only uses the calls of the batch: they need less scope, and report an unknown name. */
-async function changeAll(name: 'cancel' | 'retry', filter: Filter, server: Server): Promise<Counted> {
-  if (!isBatchAlone(filter)) return call(server, 'POST', `/tasks/${name}`, filter)
+async function changeAll(name: Change, filter: Filter, server: Server): Promise<Counted> {
+  if (name === 'delete' || !isBatchAlone(filter)) return call(server, 'POST', `/tasks/${CALLS[name].many}`, filter)
   const path = `/batches/${encodeURIComponent(filter.batch)}`
   return name === 'cancel' ? call(server, 'DELETE', path) : call(server, 'POST', `${path}/retry`)
 }
 
-async function countAll(name: 'cancel' | 'retry', filter: Filter, server: Server): Promise<Counted> {
-  if (!isBatchAlone(filter)) return call(server, 'POST', `/tasks/${name}`, { ...filter, dry_run: true })
+async function countAll(name: Change, filter: Filter, server: Server): Promise<Counted> {
+  if (name === 'delete' || !isBatchAlone(filter)) {
+    return call(server, 'POST', `/tasks/${CALLS[name].many}`, { ...filter, dry_run: true })
+  }
   const batch = await call<BatchState>(server, 'GET', `/batches/${encodeURIComponent(filter.batch)}`)
   const { pending, processing, failed, canceled, timeout } = batch
   return { count: name === 'cancel' ? pending + processing : failed + canceled + timeout }

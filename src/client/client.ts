@@ -135,6 +135,11 @@ export class Client<H extends Handlers> {
     await call(this.#server, 'POST', `${pathOf(id)}/purge`)
   }
 
+  /** Erases all matching tasks that have ended, as `delete` does; returns their number. */
+  deleteMany(tasks: ManyTasks<H>): Promise<number> {
+    return this.#changeMany('purge', tasks)
+  }
+
   /**
    * Waits for the end of a task and returns its result.
    * @throws TaskUnsuccessful if it ended without success; the reason of `signal` when it aborts
@@ -169,7 +174,7 @@ export class Client<H extends Handlers> {
     return (await call<{ workers: object[] }>(this.#server, 'GET', '/workers')).workers.map(workerOf)
   }
 
-  async #changeMany(change: 'cancel' | 'retry', { dryRun, ...filter }: ManyTasks<H>): Promise<number> {
+  async #changeMany(change: 'cancel' | 'retry' | 'purge', { dryRun, ...filter }: ManyTasks<H>): Promise<number> {
     const body = { ...filterOf(filter), dry_run: dryRun }
     return (await call<{ count: number }>(this.#server, 'POST', `/tasks/${change}`, body)).count
   }

@@ -39,6 +39,7 @@ it.each([
   ['cancel', '--all'],
   ['retry', '--status', 'canceled'],
   ['retry', '--all'],
+  ['delete', '--all'],
 ])('xqueue %s %s %s changes nothing without a terminal and --yes', async (...args) => {
   const { status, stderr } = run(...args)
   expect(stderr).toMatch(/--yes.*--dry-run/)
@@ -51,6 +52,15 @@ it('cancels and retries every matching task with --yes', async () => {
   expect(await pending()).toBe(1)
   expect(run('retry', '--batch', 'batch-a', '--yes').status).toBe(0)
   expect((await server.call('GET', '/tasks?batch=batch-a&status=canceled')).body.count).toBe(0)
+})
+
+it('deletes every matching task that has ended', async () => {
+  run('cancel', '--tag', 'team:a', '--yes')
+  expect(run('delete', '--tag', 'team:a', '--dry-run').stdout).toMatch(/^[1-9]\d* tasks\n$/)
+  expect(run('delete', '--tag', 'team:a', '--yes').stdout).toMatch(/^[1-9]\d* tasks\n$/)
+  expect((await server.call('GET', '/tasks?tag=team:a')).body.count).toBe(0)
+  expect(await pending()).toBe(1)
+  expect(run('delete').stderr).toBe('xqueue: delete needs an ID, a filter or --all\n')
 })
 
 it('counts with --dry-run and changes nothing', async () => {

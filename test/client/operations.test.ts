@@ -131,6 +131,18 @@ it('deletes a finished task', async () => {
   await expect(client().get(task.id)).rejects.toMatchObject({ code: 'not_found', status: 404 })
 })
 
+it('deletes all matching tasks that have ended, and counts them before', async () => {
+  const tasks = [1, 2].map((n) => ({ type: 'double' as const, payload: n, group: 'gone' }))
+  const ids = await client().submitMany(tasks)
+  for (const id of ids) await client().result(id)
+  const waiting = await client().submit('double', 3, { group: 'gone', delay: '1h' })
+  expect(await client().deleteMany({ group: 'gone', dryRun: true })).toBe(2)
+  expect(await client().deleteMany({ group: 'gone' })).toBe(2)
+  await expect(client().get(ids[0]!)).rejects.toMatchObject({ code: 'not_found' })
+  expect((await client().get(waiting.id)).status).toBe('pending')
+  await client().cancel(waiting.id)
+})
+
 it('reads, sets and removes limits', async () => {
   const [type, groups] = ['type:double', 'group:double/*']
   const rate = { max: 100, per: 60 }

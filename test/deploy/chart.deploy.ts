@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { Ajv } from 'ajv'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { parse, parseAllDocuments } from 'yaml'
+import { snippetsOf } from '../fixtures/snippets.ts'
 import { goModule, goTool, pythonTool } from './tools.ts'
 
 const chart = join(import.meta.dirname, '../../deploy/helm/xqueue')
@@ -63,6 +64,22 @@ function refusal(...values: string[]): string {
 
 const one = (resources: Resource[], kind: string, name = '') =>
   resources.find((resource) => resource.kind === kind && resource.metadata.name.endsWith(name))
+
+it('renders the values of the how-to page, with the handlers in both deployments', () => {
+  const { code } = snippetsOf('docs/how-to/deploy-on-kubernetes.md').find(({ name }) => name === 'values.yaml')!
+  const values = join(folder, 'how-to.yaml')
+  writeFileSync(values, code)
+  const args = ['template', 'queue', chart, '--namespace', 'queue', '--kube-version', '1.37.0', '--values', values]
+  const text = execFileSync(helm, args, { encoding: 'utf8' })
+  const resources: Resource[] = parseAllDocuments(text).map((document) => document.toJS())
+  for (const name of ['queue-xqueue-server', 'queue-xqueue-worker']) {
+    const [container] = one(resources, 'Deployment', name).spec.template.spec.containers
+    expect(container.image).toBe('registry.example/queue:1')
+    expect(container.env).toContainEqual({ name: 'XQUEUE_HANDLERS', value: '/app/handlers/handlers.ts' })
+  }
+  expect(one(resources, 'Service').metadata.name).toBe('queue-xqueue')
+  expect(one(resources, 'Ingress').spec.rules[0].host).toBe('queue.example')
+})
 
 it('passes the linter', () => {
   const { status, stdout } = spawnSync(helm, ['lint', '--strict', '--kube-version', '1.37.0', chart], {

@@ -3,6 +3,7 @@ import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFi
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
+import { snippetsOf } from '../fixtures/snippets.ts'
 import { goTool, needed, pythonTool } from './tools.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -15,9 +16,12 @@ function check(command: string, ...args: string[]): { status: number | null; sai
   return { status, said: `${stdout}${stderr}`.trim() }
 }
 
-it('hadolint reports nothing about the Dockerfile', () => {
+it('hadolint reports nothing about the Dockerfile, that of new projects, and the one for Kubernetes', () => {
   const hadolint = pythonTool('hadolint')
-  expect(check(hadolint, 'deploy/Dockerfile')).toEqual({ status: 0, said: '' })
+  const shown = snippetsOf('docs/how-to/deploy-on-kubernetes.md').find(({ name }) => name === 'Dockerfile.handlers')!
+  writeFileSync(join(folder, 'Dockerfile.handlers'), shown.code)
+  const files = ['deploy/Dockerfile', 'starter/Dockerfile', join(folder, 'Dockerfile.handlers')]
+  expect(check(hadolint, ...files)).toEqual({ status: 0, said: '' })
   writeFileSync(join(folder, 'Dockerfile'), 'FROM node:latest\n')
   expect(check(hadolint, join(folder, 'Dockerfile')).said).toContain('DL3007')
 })

@@ -1,8 +1,18 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join, normalize } from 'node:path'
+import { basename, dirname, join, normalize } from 'node:path'
 import { runInNewContext } from 'node:vm'
 import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core'
 import { build } from 'esbuild'
@@ -126,24 +136,58 @@ it('installs without compilers, and in a bounded size', () => {
 
 it('writes a project that runs a task, and whose code compiles', async () => {
   expect(readdirSync(project).sort()).toEqual([
+    '.dockerignore',
     '.gitignore',
+    'Dockerfile',
     'README.md',
+    'handlers.test.ts',
     'handlers.ts',
     'node_modules',
     'package-lock.json',
     'package.json',
     'submit.ts',
     'tsconfig.json',
+    basename(packed.tarball),
   ])
   run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', project], project)
 
   const { scripts } = JSON.parse(readFileSync(join(project, 'package.json'), 'utf8'))
-  expect(scripts).toEqual({ start: 'exec xqueue serve --handlers handlers.ts', submit: 'node submit.ts' })
+  expect(scripts).toEqual({
+    start: 'exec xqueue serve --handlers handlers.ts',
+    submit: 'node submit.ts',
+    test: 'node --test',
+  })
+  expect(run('npm', ['test'], project)).toMatch(/^ℹ pass 1$/m)
   await start(...scripts.start.split(' ').slice(2))
   expect(ask('npm', 'run', '--silent', 'submit', 'Bo')).toBe('Hello, Bo!\n')
   expect(JSON.parse(ask(xqueue, 'list', '--json'))).toMatchObject([{ type: 'greet', status: 'success' }])
   expect(ask(xqueue, 'health')).toMatch(/^status +healthy$/m)
   expect(await stop()).toBe(0)
+})
+
+it('writes a project in JavaScript, which its comments check', async () => {
+  const folder = join(project, 'in-javascript')
+  run(xqueue, ['init', '--javascript', folder], project)
+  const { dependencies, scripts } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  expect(dependencies).toEqual({ xqueue: `file:${basename(packed.tarball)}` })
+  expect(readdirSync(folder).filter((file) => /\.ts$/.test(file))).toEqual([])
+  expect(readFileSync(join(folder, 'Dockerfile'), 'utf8')).toContain('XQUEUE_HANDLERS=/app/handlers.js')
+  // The packages of the project around it are its own.
+  run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder], folder)
+  expect(run('npm', ['test'], folder)).toMatch(/^ℹ pass 1$/m)
+  await start(...scripts.start.replace('handlers.js', 'in-javascript/handlers.js').split(' ').slice(2))
+  expect(ask(process.execPath, 'in-javascript/submit.js', 'Bo')).toBe('Hello, Bo!\n')
+  expect(await stop()).toBe(0)
+  rmSync(folder, { recursive: true })
+})
+
+it('writes a project from a clone, with the package of the clone', () => {
+  const folder = join(project, 'from-a-clone')
+  run(process.execPath, [join(root, 'src/cli/xqueue.ts'), 'init', folder], project)
+  const { dependencies } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  expect(dependencies).toEqual({ xqueue: `file:${basename(packed.tarball)}` })
+  expect(existsSync(join(folder, basename(packed.tarball)))).toBe(true)
+  rmSync(folder, { recursive: true })
 })
 
 it('includes its SQL, its page, its threads and the included handlers', async () => {

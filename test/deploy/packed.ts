@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { symlinkSync } from 'node:fs'
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { root } from '../fixtures/root.ts'
@@ -24,17 +24,19 @@ export const run = (command: string, args: string[], cwd: string) =>
 /** Does what a new user does: unpacks the package, creates a project with `xqueue init` and installs it there. */
 export function packAndInstall(): Packed {
   const folder = temporaryFolder()
-  const [unpacked, project] = [join(folder, 'package'), join(folder, 'project')]
+  const [unpacked, project] = [join(folder, 'node_modules/xqueue'), join(folder, 'project')]
   run(process.execPath, [join(root, 'scripts/build.ts')], root)
   const output = run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], root)
   const [{ filename, size, unpackedSize, files }] = Object.values(JSON.parse(output)) as [
     { filename: string; size: number; unpackedSize: number; files: { path: string }[] },
   ]
   const tarball = join(folder, filename)
-  // The program of the package itself, with the repository's dependencies: one installation is slow enough.
-  run('tar', ['-xzf', tarball], folder)
+  // As `npx --package` installs it, with the repository's dependencies: one installation is slow enough.
+  mkdirSync(unpacked, { recursive: true })
+  run('tar', ['-xzf', tarball, '--strip-components', '1', '-C', unpacked], folder)
   symlinkSync(join(root, 'node_modules'), join(unpacked, 'node_modules'))
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ dependencies: { xqueue: `file:${filename}` } }))
   run(process.execPath, [join(unpacked, 'dist/src/cli/xqueue.js'), 'init', project], folder)
-  run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', tarball], project)
+  run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund'], project)
   return { size, unpackedSize, paths: files.map(({ path }) => path), tarball, unpacked, project }
 }
