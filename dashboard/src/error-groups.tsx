@@ -8,8 +8,8 @@ import { changeChosen } from './task-actions.tsx'
 import { addressOf, EMPTY, patternOf, type Search, sinceOf, submittedAt } from './task-search.ts'
 import { momentOf, number, say } from './words.ts'
 
-/** The newest tasks of each status that are read, in pages. */
-const READ_MAX = 2_000
+/** The newest tasks of each status are read. A page of large tasks is short. */
+const PAGES_MAX = 3
 const PAGE = 1_000
 const AGAIN_MS = 10_000
 const GROUPS_MAX = 100
@@ -124,7 +124,7 @@ async function readTasks(search: Search): Promise<{ tasks: Task[]; isAll: boolea
   const since = sinceOf(search)
   const tasks: Task[] = []
   let cursor: string | null = ''
-  while (cursor !== null && tasks.length < READ_MAX) {
+  for (let pages = 0; cursor !== null && pages < PAGES_MAX; pages += 1) {
     const parameters = new URLSearchParams([...given, ['limit', String(PAGE)], ...(cursor ? [['cursor', cursor]] : [])])
     const page: { tasks: Task[]; next_cursor: string | null } = await get(`/tasks?${parameters}`)
     const young = page.tasks.filter(({ id }) => submittedAt(id) >= since)

@@ -134,6 +134,12 @@ function count(type: string, isFailure: boolean): void {
   ended?.set(type, counted)
 }
 
+/** Deleted tasks: no event tells that they are gone. Without ids, which ones is known to the server only. */
+export function forget(ids: Iterable<string> = [...live.rows.keys()]): void {
+  for (const id of ids) live.rows.delete(id)
+  changed()
+}
+
 type Shown = Pick<Task, 'id' | 'type' | 'status' | 'attempts' | 'progress' | 'result' | 'error' | 'updated_at'> &
   Pick<Task, 'worker_id'> &
   Partial<Pick<Task, 'payload' | 'group' | 'started_at' | 'completed_at'>>

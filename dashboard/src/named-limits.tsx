@@ -1,18 +1,46 @@
 import { useState } from 'preact/hooks'
 import { call, get, type Holder, type NamedLimit } from './api.ts'
-import { useEachSecond, useLive } from './live.ts'
+import { confirmedRun } from './feedback.tsx'
+import { live, useEachSecond, useLive } from './live.ts'
+import { FilterField } from './order.tsx'
 import { ErrorLine, Meter, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
 import { durationInput, number, say, time } from './words.ts'
 
 const pathOf = (name: string) => `/limits/${encodeURIComponent(name)}`
 
-/** The limits that tasks of any type can use: their use, their values, which can be changed, and their holders. */
+/** The figures of each second have no more; the whole list is read where there may be more. */
+const STREAMED_MAX = 200
+/** More rows than this make the page slow; the filter finds the others. */
+const ROWS_MAX = 200
+/** A filter of fewer rows is in the way. */
+const FILTERED_FROM = 8
+/** Those of types are in a table of their own. */
+const OF_TYPES = /^(type:|group:.*\/\*$)/
+
+/** Named limits and those of single groups: their use, their values, which can be changed, and their holders. */
 export function NamedLimits() {
-  const { limits, stats } = useLive()
-  if (!stats || (limits.length === 0 && !may('admin'))) return null
+  const { limits: streamed, stats } = useLive()
+  const [whole, setWhole] = useState<NamedLimit[]>([])
+  const [filter, setFilter] = useState('')
+  useEachSecond(async () => {
+    if (live.limits.length < STREAMED_MAX) return
+    const told = await get<{ limits: NamedLimit[] }>('/limits')
+    setWhole(told.limits.filter(({ name }) => !OF_TYPES.test(name)))
+  }, [])
+  const all = streamed.length < STREAMED_MAX || whole.length === 0 ? streamed : whole
+  if (!stats || (all.length === 0 && !may('admin'))) return null
+  const word = filter.toLowerCase()
+  const found = all.filter(({ name }) => name.toLowerCase().includes(word))
+  const limits = found.slice(0, ROWS_MAX)
+  const head = (
+    <span class="terms">
+      <span class="dim">{say('of', number(found.length), number(all.length))}</span>
+      <FilterField value={filter} set={setFilter} />
+    </span>
+  )
   return (
-    <Panel title={say('namedLimits')}>
+    <Panel title={say('namedLimits')} aside={all.length > FILTERED_FROM && head}>
       {limits.length > 0 && (
         <table class="cards limits">
           <thead>
@@ -30,6 +58,7 @@ export function NamedLimits() {
           ))}
         </table>
       )}
+      {found.length > ROWS_MAX && <p class="dim">{say('andMore', number(found.length - ROWS_MAX))}</p>}
       {may('admin') && <NewLimit />}
     </Panel>
   )
@@ -52,6 +81,20 @@ function Row({ limit }: { limit: NamedLimit }) {
       setEdited({})
     })
   }
+  // The limit of one group has a maximum only.
+  const isOfGroup = name.startsWith('group:')
+  const remove = () => {
+    const question = {
+      title: say('ask_drop', name),
+      detail: say('effect_drop_limit'),
+      action: say('drop'),
+      isDanger: true,
+    }
+    void confirmedRun(question, async () => {
+      await call('DELETE', pathOf(name))
+      return say('scheduleRemoved', name)
+    })
+  }
   const switchOn = () => run(() => call('POST', `${pathOf(name)}/${isStopped ? 'resume' : 'pause'}`))
   return (
     <tbody>
@@ -63,7 +106,7 @@ function Row({ limit }: { limit: NamedLimit }) {
         </th>
         <td data-label={say('inUse')}>
           {in_use === null ? (
-            <span class="dim">{say('ofEachKey')}</span>
+            <span class="dim">{isOfGroup ? '–' : say('ofEachKey')}</span>
           ) : (
             <button
               type="button"
@@ -81,7 +124,11 @@ function Row({ limit }: { limit: NamedLimit }) {
           <Value form={form} label={`${say('limit')}: ${name}`} values={values} field="max" set={setEdited} />
         </td>
         <td data-label={say('unitRate')}>
-          <Value form={form} label={`${say('unitRate')}: ${name}`} values={values} field="rate" set={setEdited} />
+          {isOfGroup ? (
+            '–'
+          ) : (
+            <Value form={form} label={`${say('unitRate')}: ${name}`} values={values} field="rate" set={setEdited} />
+          )}
         </td>
         <td class="num" data-label={say('waiting')}>
           {waiting === null ? '–' : number(waiting)}
@@ -92,8 +139,13 @@ function Row({ limit }: { limit: NamedLimit }) {
               <button type="submit" disabled={!isChanged}>
                 {say('set')}
               </button>
-              <button type="button" class="plain" onClick={switchOn}>
-                {say(isStopped ? 'resume' : 'pause')}
+              {!isOfGroup && (
+                <button type="button" class="plain" onClick={switchOn}>
+                  {say(isStopped ? 'resume' : 'pause')}
+                </button>
+              )}
+              <button type="button" class="plain" onClick={remove}>
+                {say('drop')}…
               </button>
             </form>
           )}

@@ -1,6 +1,6 @@
 import { call, TERMINAL } from './api.ts'
 import { confirmed, confirmedRun, toast } from './feedback.tsx'
-import type { Row } from './live.ts'
+import { forget, type Row } from './live.ts'
 import { may } from './session.ts'
 import { EMPTY, type Search } from './task-search.ts'
 import { number, say } from './words.ts'
@@ -65,29 +65,42 @@ export async function changeChosen(
     }
   }
   await Promise.all(Array.from({ length: AT_ONCE }, work))
+  if (action === 'purge') forget(ids)
   toast(say(`done_${action}`, number(ids.length - refused.length)))
   if (refused.length > 0) toast(say('refused', number(refused.length), refused[0]), true)
   clear()
   await done().catch(() => undefined)
 }
 
-/** The changes of all tasks that a search matches, on the server. Its words and its time are known to this page only. */
-export function MatchingActions({ search, done }: { search: Search; done: () => void }) {
-  if (!may('admin')) return null
+interface MatchingProps {
+  search: Search
+  /** The tasks that the page has found. */
+  rows: readonly Row[]
+  done: () => void
+}
+
+/** Changes of all tasks that a search matches, by the server; of its words and its time, by the page. */
+export function MatchingActions({ search, rows, done }: MatchingProps) {
   const { status, type, group, tag, batch } = search
   const isOfPage = search.q !== '' || search.error !== '' || search.range !== ''
-  const possible = ACTIONS.filter((action) => status === '' || FITS[action](status))
+  if (!may(isOfPage ? 'submit' : 'admin')) return null
+  const label = say(isOfPage ? 'allFound' : 'allMatching')
+  const change = (action: Action) => {
+    if (!isOfPage) return changeMatching(action, { ...EMPTY, status, type, group, tag, batch }, done)
+    const ids = rows.filter((row) => FITS[action](row.status)).map(({ id }) => id)
+    if (ids.length === 0) return toast(say('noneMatches', say(`action_${action}`)))
+    return changeChosen(
+      action,
+      ids,
+      () => undefined,
+      async () => done(),
+    )
+  }
   return (
-    <span class="matching" role="group" aria-label={say('allMatching')} title={isOfPage ? say('onlySelection') : ''}>
-      <span class="dim">{say('allMatching')}:</span>
-      {possible.map((action) => (
-        <button
-          key={action}
-          type="button"
-          class="plain small"
-          disabled={isOfPage}
-          onClick={() => void changeMatching(action, { ...EMPTY, status, type, group, tag, batch }, done)}
-        >
+    <span class="matching" role="group" aria-label={label}>
+      <span class="dim">{label}:</span>
+      {ACTIONS.filter((action) => status === '' || FITS[action](status)).map((action) => (
+        <button key={action} type="button" class="plain small" onClick={() => void change(action)}>
           {say(`action_${action}`)}…
         </button>
       ))}
@@ -113,6 +126,7 @@ async function changeMatching(action: Action, search: Search, done: () => void):
     }
     await confirmedRun(question, async () => {
       const changed = await call<{ count: number }>('POST', `/tasks/${action}`, filter)
+      if (action === 'purge') forget()
       done()
       return say(`done_${action}`, number(changed.count))
     })

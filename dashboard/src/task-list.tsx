@@ -42,7 +42,7 @@ function keptOf(key: string): Kept {
 interface Props {
   search: Partial<Search>
   /** Beside the number of tasks. */
-  actions?: ComponentChildren
+  actions?: (rows: readonly Row[]) => ComponentChildren
 }
 
 /** Tasks from the API, updated by later events. Needs a `key` of its search. */
@@ -133,7 +133,7 @@ export function TaskList({ search: given, actions }: Props) {
             </button>
           )}
         </p>
-        {actions}
+        {actions?.(rows)}
       </div>
       <VirtualList
         class="tasks"

@@ -7,7 +7,7 @@ import { confirmedRun, toast } from './feedback.tsx'
 import { BatchLink, FlowPanel, TaskLinks } from './flow.tsx'
 import { age, CopyButton, shortId, TaskLink } from './ids.tsx'
 import { JsonView } from './json-view.tsx'
-import { live, useEachSecond, useLive } from './live.ts'
+import { forget, live, useEachSecond, useLive } from './live.ts'
 import { ErrorLine, Missing, Panel, Progress, StatusBadge, useAction, usePageTitle } from './parts.tsx'
 import { may } from './session.ts'
 import { type Action, RETRYABLE } from './task-actions.tsx'
@@ -119,6 +119,7 @@ function Actions({ task: { id, status }, read }: { task: Task; read: () => Promi
     )
   const purge = async () => {
     await call('POST', `/tasks/${id}/purge`)
+    forget([id])
     location.hash = '#/tasks'
   }
   return (

@@ -34,7 +34,7 @@ export function TasksView({ query }: { query: URLSearchParams }) {
         <TaskList
           key={key}
           search={search}
-          actions={<MatchingActions search={search} done={() => setVersion(version + 1)} />}
+          actions={(rows) => <MatchingActions search={search} rows={rows} done={() => setVersion(version + 1)} />}
         />
       )}
     </>

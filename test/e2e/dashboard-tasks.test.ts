@@ -198,7 +198,9 @@ it('groups failures by their error, finds the tasks of one, and words in their e
   expect(await page.evaluate('location.hash')).toBe('#/tasks?type=grouped&q=disk')
   await page.getByLabel('Age', { exact: true }).selectOption('15m')
   await has(page.locator('.count'), /^1 task ·/)
-  expect(await page.getByRole('group', { name: 'All matching' }).getByRole('button').first().isDisabled()).toBe(true)
+  await page.getByRole('group', { name: 'All found' }).getByRole('button', { name: 'Delete' }).click()
+  await confirm('Delete 1 task?', 'Delete')
+  await has(page.locator('.count'), /^0 tasks ·/)
 })
 
 it('runs a task again with another payload', async () => {
@@ -238,4 +240,19 @@ it('shows progress with a message, the running time, and JSON that folds', async
   await has(payload, '"two": null')
   expect(await page.title()).toBe(`told ${shortId(id)} · processing · XQueue`)
   await server.call('POST', '/tasks/cancel', { type: 'told' })
+})
+
+it('deletes a task after a question, and lists it no longer', async () => {
+  const kept = await server.submit('quick')
+  const id = await server.submit('quick', { deleted: true })
+  await server.until(id, { status: 'success' })
+  await go(`tasks/${id}`)
+  await page.getByRole('button', { name: 'Delete' }).click()
+  await confirm('Delete this task?', 'Delete')
+  await has(page.getByRole('log'), 'Deleted.')
+  expect(await page.evaluate('location.hash')).toBe('#/tasks')
+  await page.getByRole('link', { name: shortId(kept) }).waitFor()
+  expect(await page.getByRole('table').textContent()).not.toContain(shortId(id))
+  await go(`tasks/${id}`)
+  await has(main(), 'Task not found')
 })
