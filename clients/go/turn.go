@@ -13,12 +13,14 @@ import (
 // turn is one call of a worker: it reports outcomes, renews leases and claims tasks. With nothing to report it waits
 // for tasks.
 type turn struct {
-	Types    []string  `json:"types,omitempty"`
-	WorkerID string    `json:"worker_id,omitempty"`
-	Max      int       `json:"max,omitempty"`
-	Wait     float64   `json:"wait,omitempty"`
-	Outcomes []*report `json:"outcomes,omitempty"`
-	Renewals []renewal `json:"renewals,omitempty"`
+	Types    []string `json:"types,omitempty"`
+	WorkerID string   `json:"worker_id,omitempty"`
+	// How many tasks the worker runs at once, for the list of workers.
+	Concurrency int       `json:"concurrency,omitempty"`
+	Max         int       `json:"max,omitempty"`
+	Wait        float64   `json:"wait,omitempty"`
+	Outcomes    []*report `json:"outcomes,omitempty"`
+	Renewals    []renewal `json:"renewals,omitempty"`
 	// The lines of the renewals.
 	Logs []leaseLog `json:"logs,omitempty"`
 }

@@ -233,6 +233,7 @@ func (w *working) takeTurn(
 	// Also with outcomes alone: the store settles the leases of the worker that calls with less work.
 	if turn.Max > 0 || len(turn.Outcomes) > 0 {
 		turn.WorkerID = w.ID
+		turn.Concurrency = w.Concurrency
 		turn.Types = w.types
 	}
 	for _, renewal := range turn.Renewals {

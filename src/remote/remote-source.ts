@@ -200,8 +200,9 @@ export class RemoteSource implements TaskSource {
   }
 }
 
-function claimText({ id, types }: WorkerIdentity, max: number): string {
-  return `"types":${JSON.stringify(types)},"worker_id":${JSON.stringify(id.slice(0, 100))},"max":${max}`
+function claimText({ id, types, concurrency }: WorkerIdentity, max: number): string {
+  const worker = `"types":${JSON.stringify(types)},"worker_id":${JSON.stringify(id.slice(0, 100))}`
+  return `${worker},"concurrency":${concurrency},"max":${max}`
 }
 
 /** Texts in groups of what one call may have. */

@@ -54,6 +54,12 @@ export const CLAIM_FIELDS = {
   types: Type.Optional(Type.Array(TypeNameSchema, { minItems: 1, maxItems: 100, description: 'Default: all types' })),
   wait: Type.Optional(durationOf({ title: 'ConsumeWait', most: WAIT_MS_MAX })),
   worker_id: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
+  concurrency: Type.Optional(
+    Type.Integer({
+      ...{ minimum: 1, maximum: 1_000_000 },
+      description: 'Tasks that the worker runs at once, for the list of workers; default: what this call takes',
+    }),
+  ),
 }
 
 export interface Claim {
@@ -61,6 +67,7 @@ export interface Claim {
   max?: number
   wait?: number | string
   worker_id?: string
+  concurrency?: number
 }
 
 /** POST /api/v1/tasks/consume. */
@@ -105,13 +112,17 @@ export class Claims {
    * The turn of a worker that claims up to `want` tasks.
    * @throws XQueueError `too_many_types`
    */
-  async turnOf(request: FastifyRequest, { types, worker_id }: Claim, want: number): Promise<Turn> {
+  async turnOf(request: FastifyRequest, { types, worker_id, concurrency }: Claim, want: number): Promise<Turn> {
     const { queue, access } = this.#context
     if (types) await this.#named.admit(request.principal!, types)
     const taken = types ?? (await queue.types()).map(({ type }) => type)
     // Worker names are separate per key, so workers of different keys are listed separately.
     const id = worker_id ?? `http-${request.ip}`
-    const worker = remoteWorker(access ? `${request.principal!.name}/${id}` : id, taken, Math.max(want, 1))
+    const worker = remoteWorker(
+      access ? `${request.principal!.name}/${id}` : id,
+      taken,
+      concurrency ?? Math.max(want, 1),
+    )
     return { worker, want, durable: true }
   }
 

@@ -204,6 +204,9 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     const [starts, ends] = [await at('started_at'), await at('completed_at')]
     const together = starts.map((start) => starts.filter((other, i) => other <= start && ends[i]! > start).length)
     expect(Math.max(...together)).toBeLessThanOrEqual(3)
+    const { workers } = (await server.call('GET', '/workers')).body
+    const { worker_id: id } = await server.until(ids[0]!, {})
+    expect(workers.find((one: { id: string }) => one.id === id)).toMatchObject({ concurrency: 3 })
   })
 
   it('keeps its lease with heartbeats, which send progress to the server and a cancel to the handler', async () => {

@@ -175,7 +175,8 @@ class Worker:
         attempts: list[Attempt] = []
         try:
             # Also with reports alone: the store settles the leases of the worker that calls with less work.
-            worker = {"types": self._types, "worker_id": self._id} if room or reports else {}
+            named = {"types": self._types, "worker_id": self._id, "concurrency": self._concurrency}
+            worker = named if room or reports else {}
             claim = {**worker, "max": room, "wait": wait} if room else worker
             answer = self._turns.take(reports, renewals, claim, timeout=timeout, connection=connection)
             self._clock.answered(answer.date)
