@@ -120,7 +120,7 @@ export function HistoryCharts({ range, theme, type }: ChartsProps) {
             theme={theme}
             title={say('waitP95')}
             format={shortDuration}
-            lines={[{ label: say('latest'), color: 'pending', values: slots.map(({ wait }) => wait?.p95 ?? null) }]}
+            lines={[{ label: say('newest'), color: 'pending', values: slots.map(({ wait }) => wait?.p95 ?? null) }]}
           />
         )}
         {type !== undefined && (
@@ -129,7 +129,7 @@ export function HistoryCharts({ range, theme, type }: ChartsProps) {
             theme={theme}
             title={say('runP95')}
             format={shortDuration}
-            lines={[{ label: say('latest'), color: 'processing', values: slots.map(({ run }) => run?.p95 ?? null) }]}
+            lines={[{ label: say('newest'), color: 'processing', values: slots.map(({ run }) => run?.p95 ?? null) }]}
           />
         )}
       </div>

@@ -56,9 +56,19 @@ export function Times({ of }: { of: Percentiles | null }) {
   if (!of) return <span class="dim">–</span>
   return (
     <span class="nowrap" title={`${duration(of.p50)} · ${duration(of.p95)} · ${duration(of.p99)}`}>
-      {shortDuration(of.p50)} · {shortDuration(of.p95)} · {shortDuration(of.p99)}
+      {shortly([of.p50, of.p95, of.p99])}
     </span>
   )
+}
+
+/** `91 · 128 · 256 ms`: a unit that all have is said once. */
+function shortly(seconds: readonly number[]): string {
+  const texts = seconds.map(shortDuration)
+  const units = texts.map((text) => text.slice(text.lastIndexOf(' ')))
+  const isOne = units.every((unit) => unit === units[0])
+  return texts
+    .map((text, index) => (isOne && index < texts.length - 1 ? text.slice(0, -units[0]!.length) : text))
+    .join(' · ')
 }
 
 export const SPARKLINE_POINTS = 60

@@ -27,12 +27,12 @@ export function QueueHealth({ health, types, limits }: Props) {
     <p class="queue-health" role="group" aria-label={say('queueHealth')}>
       {failing.map(({ name, detail }) => (
         <button type="button" key={name} class="chip failed" title={detail} onClick={toSystem}>
-          {name}: {detail}
+          {name} <b>{detail}</b>
         </button>
       ))}
       {stalled?.ok === false && (
         <a class="chip failed" href="#/tasks?status=pending" title={stalled.detail}>
-          {say('stalled')}: {stalled.detail}
+          {say('stalled')} <b>{stalled.detail}</b>
         </a>
       )}
       {found.map(({ condition, types: some }) => (
@@ -45,7 +45,7 @@ export function QueueHealth({ health, types, limits }: Props) {
             .map(({ type }) => type)
             .join('\n')}
         >
-          {say(condition)}: <b>{some.length === 1 ? some[0]!.type : say('countTypes', number(some.length))}</b>
+          {say(condition)} <b>{some.length === 1 ? some[0]!.type : say('countTypes', number(some.length))}</b>
         </a>
       ))}
       {stopping.slice(0, LIMITS_SHOWN).map((limit) => (

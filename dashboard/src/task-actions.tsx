@@ -98,7 +98,7 @@ export function MatchingActions({ search, rows, done }: MatchingProps) {
   }
   return (
     <span class="matching" role="group" aria-label={label}>
-      <span class="dim">{label}:</span>
+      <span class="dim">{label}</span>
       {ACTIONS.filter((action) => status === '' || FITS[action](status)).map((action) => (
         <button key={action} type="button" class="plain small" onClick={() => void change(action)}>
           {say(`action_${action}`)}…
