@@ -44,7 +44,9 @@ function textOf(file: string, chinese: boolean): string {
     const linked = normalize(join(dirname(file), path)).replace(/\/$/, '')
     const page = pageOf(linked)
     const prefix = chinese && page?.startsWith('zh/') === false ? '/zh/' : '/'
-    const end = anchor === undefined ? '' : `#${anchor}`
+    // A translated page has other headings than the English one.
+    const isOther = prefix === '/zh/' && translated.has(`zh/${page}`)
+    const end = anchor === undefined || isOther ? '' : `#${anchor}`
     if (page) return `${prefix}${page.replace(/(^|\/)index\.md$/, '$1').replace(/\.md$/, '')}${end}`
     if (!existsSync(join(root, linked))) throw new Error(`${file} links to ${target}, which does not exist`)
     if (statSync(join(root, linked)).isDirectory()) return ''
@@ -58,8 +60,9 @@ function textOf(file: string, chinese: boolean): string {
     .replaceAll(/\[([^\]]+)\]\(\)/g, '$1')
 }
 
-rmSync(pages, { recursive: true, force: true })
 const documents = [...globSync('docs/**/*.md', { cwd: root }), ...Object.keys(OTHERS)].sort()
+const translated = new Set(documents.map((file) => pageOf(file)!).filter((page) => page.startsWith('zh/')))
+rmSync(pages, { recursive: true, force: true })
 const titles: Record<string, string> = {}
 for (const file of documents) {
   const page = pageOf(file)!
@@ -68,13 +71,14 @@ for (const file of documents) {
   titles[page] = /^# (.+)$/m.exec(text)![1]!
   write(page, text)
   const inChinese = `zh/${page}`
-  if (chinese || documents.some((other) => pageOf(other) === inChinese)) continue
+  if (chinese || translated.has(inChinese)) continue
   titles[inChinese] = titles[page]
   write(
     inChinese,
     textOf(file, true).replace(/^# .+\n\n/, (heading) => heading + NOTE),
   )
 }
+cpSync(join(root, 'dashboard/public/icon.svg'), join(pages, 'public/icon.svg'))
 writeFileSync(join(pages, 'titles.json'), JSON.stringify(titles))
 
 const listed = new Set(SECTIONS.flatMap((section) => section.pages.map((page) => `${page}.md`)))

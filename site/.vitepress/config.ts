@@ -35,6 +35,7 @@ const tokenize = (text: string): string[] =>
 export default defineConfig({
   title: 'XQueue',
   description: 'A distributed task queue with exact limits and live status',
+  head: [['link', { rel: 'icon', href: '/icon.svg', type: 'image/svg+xml' }]],
   srcDir: 'pages',
   outDir: 'dist',
   cleanUrls: true,

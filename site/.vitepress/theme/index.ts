@@ -14,7 +14,7 @@ const Diagram = defineComponent({
       mermaid.initialize({ startOnLoad: false, theme: dark ? 'dark' : 'default' })
       svg.value = (await mermaid.render(`diagram-${Math.random().toString(36).slice(2)}`, source)).svg
     })
-    return () => (svg.value ? h('div', { innerHTML: svg.value }) : h('pre', source))
+    return () => (svg.value ? h('div', { style: 'overflow-x: auto', innerHTML: svg.value }) : h('pre', source))
   },
 })
 
