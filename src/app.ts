@@ -43,6 +43,8 @@ import { Worker } from './worker/worker.ts'
 const TENANTS_MAX = 1_000
 
 const OPEN_ATTEMPT_MS = 100
+/** Connections that the system accepts while the process is busy; others would be tried again after a second. */
+const BACKLOG = 4_096
 
 /** The parts of a process. */
 export interface Parts {
@@ -256,7 +258,7 @@ function ownOf(
     instanceId: worker?.identity.id ?? randomUUID(),
     workerId: worker?.identity.id ?? null,
     admit: admit && admitListeners(admit, config.mqttPrefix),
-    newcomers: new Newcomers({ handshakeMs: PATIENCE.headersMs }),
+    newcomers: new Newcomers({ isBounded: access !== null, handshakeMs: PATIENCE.headersMs }),
     tls,
   }
 }
@@ -264,12 +266,21 @@ function ownOf(
 type Own = ReturnType<typeof ownOf>
 
 function serverOf(
-  { basePath, corsOrigins, trustedProxies, identity }: Config,
+  { basePath, corsOrigins, trustedProxies, identity, admission }: Config,
   own: Own,
   rest: Pick<ServerOptions, 'access' | 'audit' | 'handlers' | 'registry' | 'live' | 'stalls'>,
 ): Promise<FastifyInstance> {
   const provider = identity && { provider: new IdentityProvider(identity), redirectUrl: identity.redirectUrl }
-  return createServer({ ...own, ...rest, basePath, corsOrigins, trustedProxies, identity: provider, version })
+  return createServer({
+    ...own,
+    ...rest,
+    basePath,
+    corsOrigins,
+    trustedProxies,
+    identity: provider,
+    admission,
+    version,
+  })
 }
 
 /** Logs and counts outages of the store and stalls; the connection to another MQTT broker logs its own. */
@@ -306,7 +317,7 @@ function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
     tenants.set(name, queue)
     return statsBy(queue)
   }
-  const where = { host, port, origins, publicUrl, retentionMs: retention.ageMs }
+  const where = { host, port, backlog: BACKLOG, origins, publicUrl, retentionMs: retention.ageMs }
   return createLive({ ...own, ...where, mqtt, prefix, qos, version, retain, clientId, stats, statsOf, limits })
 }
 
@@ -343,9 +354,11 @@ function giveHandlersTheirSettings({ smtpUrl, outbox, httpAllowPrivate, httpSecr
 }
 
 function listen(server: FastifyInstance, config: Config): Promise<string> {
-  return server.listen({ host: config.host, port: config.port }).catch((error: NodeJS.ErrnoException) => {
-    throw cannotListen(error, config)
-  })
+  return server
+    .listen({ host: config.host, port: config.port, backlog: BACKLOG })
+    .catch((error: NodeJS.ErrnoException) => {
+      throw cannotListen(error, config)
+    })
 }
 
 function cannotListen(error: NodeJS.ErrnoException, { host, port }: Config): unknown {

@@ -44,9 +44,9 @@ func repeated(ctx context.Context, repeatable bool, patience time.Duration, try 
 		if err == nil || !errors.As(err, &refused) || !refused.mayRepeat(repeatable) {
 			return err
 		}
-		wait := refused.RetryAfter
-		if wait == 0 {
-			wait = shaken(delay)
+		wait := shaken(delay)
+		if refused.RetryAfter > 0 { // Later than told, so that not all return at once.
+			wait = 2*refused.RetryAfter - shaken(refused.RetryAfter)
 		}
 		if time.Now().Add(wait).After(giveUpAt) {
 			return err

@@ -30,6 +30,9 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // mayRepeat says whether the same call may succeed later without having been carried out twice.
 func (e *Error) mayRepeat(repeatable bool) bool {
+	if e.Code == "overloaded" { // The server has too many calls: nothing was done.
+		return true
+	}
 	switch e.Status {
 	case 429: // The queue is full, or the key's rate is used up: nothing was done.
 		return true

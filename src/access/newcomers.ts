@@ -8,6 +8,12 @@ interface Newcomer {
   hasAsked: boolean
 }
 
+export interface NewcomersOptions {
+  isBounded?: boolean
+  max?: number
+  handshakeMs: number
+}
+
 const NEWCOMERS_MAX = 2_000
 
 /**
@@ -22,9 +28,11 @@ export class Newcomers {
   readonly #byAddress = new Map<string, Set<Newcomer>>()
   readonly #max: number
   readonly #handshakeMs: number
+  #isTrimming = false
 
-  constructor({ max = NEWCOMERS_MAX, handshakeMs }: { max?: number; handshakeMs: number }) {
-    this.#max = max
+  /** @param isBounded false without access control, where every client is known */
+  constructor({ isBounded = true, max = NEWCOMERS_MAX, handshakeMs }: NewcomersOptions) {
+    this.#max = isBounded ? max : Number.POSITIVE_INFINITY
     this.#handshakeMs = handshakeMs
   }
 
@@ -38,7 +46,7 @@ export class Newcomers {
     const others = this.#byAddress.get(address) ?? new Set()
     this.#byAddress.set(address, others.add(newcomer))
     socket.once('close', () => this.#forget(ends, newcomer))
-    if (this.#byEnds.size > this.#max) this.#dropOne()
+    if (this.#byEnds.size > this.#max && !this.#isTrimming) this.#trimSoon()
   }
 
   /** Its TLS handshake has ended. */
@@ -62,6 +70,19 @@ export class Newcomers {
   /** Closes connections without a request, because Node counts them as busy and would wait for them. */
   closeUnused(): void {
     for (const { socket, hasAsked } of [...this.#byEnds.values()]) if (!hasAsked) socket.destroy()
+  }
+
+  /**
+   * After the next pass of the event loop, which reads the requests that many new connections have sent already: their
+   * clients may be known.
+   */
+  #trimSoon(): void {
+    this.#isTrimming = true
+    const trim = () => {
+      this.#isTrimming = false
+      while (this.#byEnds.size > this.#max) this.#dropOne()
+    }
+    setImmediate(() => setImmediate(trim))
   }
 
   #forget(ends: string, newcomer: Newcomer): void {

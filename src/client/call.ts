@@ -1,6 +1,7 @@
 import { ERRORS, type ErrorCode, type ErrorDetails, invalidField, XQueueError } from '../task/errors.ts'
 import { emptiedIn, faultIn } from '../task/json.ts'
 import { describeError } from '../task/thrown.ts'
+import { MACHINE_TIME, pause } from '../task/time.ts'
 import { injectContext } from '../trace/inject.ts'
 
 /** A server with the key for its access control. */
@@ -48,13 +49,37 @@ export interface CallOptions {
 /** Causes of a failed `fetch` that say that the server has closed the connection. */
 const CLOSED: readonly unknown[] = ['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']
 
+/** How long a call is repeated that the server refuses because of its load. */
+const PATIENCE_MS = 10_000
+
 /**
- * One call to the server. If the server closes a kept connection before it answers, a repeatable call is sent again at
- * once on another one.
+ * One call to the server. It is repeated while the server is overloaded, because then nothing was done.
  *
  * @throws XQueueError the server's error, or `engine_unavailable` if it cannot be reached
  */
-export async function call<T>(
+export async function call<T>(...asked: Parameters<typeof exchange>): Promise<T> {
+  const [, , , , { signal } = {}] = asked
+  let giveUpAt: number | null = null
+  for (;;) {
+    try {
+      return await exchange<T>(...asked)
+    } catch (error) {
+      if (!(error instanceof XQueueError) || error.code !== 'overloaded') throw error
+      giveUpAt ??= performance.now() + PATIENCE_MS
+      // Later than told, so that not all return at once.
+      const waitMs = (error.retryAfter ?? 1) * 1_000 * (1 + Math.random() / 5)
+      if (performance.now() + waitMs > giveUpAt) throw error
+      await pause(waitMs, MACHINE_TIME.after, signal)
+      signal?.throwIfAborted()
+    }
+  }
+}
+
+/**
+ * If the server closes a kept connection before it answers, a repeatable call is sent again at
+ * once on another one.
+ */
+async function exchange<T>(
   server: Server,
   method: string,
   path: string,

@@ -43,6 +43,8 @@ export interface Config {
   retention: { ageMs: number; countMax: number }
   /** Bounds of stored events: the first bound that is reached applies. */
   events: { eventsAgeMs: number; eventsMax: number; eventsBytesMax: number }
+  /** Load above which the server refuses calls. */
+  admission: { waitMs: number; callsMax: number; bytesMax: number }
   logLinesMax: number
   pendingMax: number | null
   stallAfterMs: number
@@ -149,6 +151,11 @@ function configOf(flags: Values, env: Values, file: string, fromFile: Values): L
     },
     logLinesMax: value('log-lines'),
     pendingMax: value('max-pending'),
+    admission: {
+      waitMs: value('overload-wait'),
+      callsMax: value('overload-calls'),
+      bytesMax: value('overload-bytes'),
+    },
     stallAfterMs: value('stall-after'),
     storeWaitMs: value('store-wait'),
     logLevel: value('log-level'),

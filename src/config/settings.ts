@@ -230,6 +230,24 @@ export const SETTINGS = [
     'Maximum number of waiting tasks; further submissions get 429',
   ),
   row(
+    'overload-wait',
+    { kind: 'duration', minMs: 10 },
+    '500ms',
+    'Expected time to the answer above which submissions and reads over HTTP get 503',
+  ),
+  row(
+    'overload-calls',
+    { kind: 'integer', min: 100, max: 1_000_000 },
+    '10000',
+    'Maximum number of unanswered submissions and reads over HTTP; further ones get 503',
+  ),
+  row(
+    'overload-bytes',
+    { kind: 'bytes', min: 1024 * 1024 },
+    '256MB',
+    'Maximum number of bytes of the bodies of these calls',
+  ),
+  row(
     'stall-after',
     { kind: 'duration', minMs: 0 },
     '30s',

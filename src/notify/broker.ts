@@ -98,7 +98,7 @@ export class EmbeddedBroker implements Live {
   }
 
   async start(server: Server | null): Promise<void> {
-    const { host, port, logger, tls, newcomers } = this.#options
+    const { host, port, backlog, logger, tls, newcomers } = this.#options
     await this.#aedes.listen()
     const upgrade = (request: IncomingMessage, socket: Socket, head: Buffer) => this.#upgrade(request, socket, head)
     server?.on('upgrade', upgrade)
@@ -111,7 +111,7 @@ export class EmbeddedBroker implements Live {
     })
     const failed = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
       this.#tcp.once('error', resolve)
-      this.#tcp.listen(port, host, () => resolve(null))
+      this.#tcp.listen({ port, host, backlog }, () => resolve(null))
     })
     if (failed) {
       const why = failed.code === 'EADDRINUSE' ? `port ${port} is in use` : `port ${port}: ${failed.message}`

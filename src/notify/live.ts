@@ -64,6 +64,8 @@ export interface LiveOptions {
   /** Embedded broker: where it listens for plain MQTT. */
   host: string
   port: number
+  /** Connections that the system accepts while this process is busy; default that of Node. */
+  backlog?: number
   /** Embedded broker: the certificate of its port, which `follow` renews; null: no TLS. */
   tls?: { readonly pair: { cert: Buffer; key: Buffer }; follow(server: TlsServer): void } | null
   newcomers?: Newcomers

@@ -3,6 +3,7 @@ import type { RouteScope } from '../access/principal.ts'
 import { OPERATIONS } from './operations.ts'
 import { refusalsOf } from './refusals.ts'
 import type { Route } from './route.ts'
+import { isRefusable } from './shed.ts'
 
 /** Registers a route with its schemas, its scope and its entry in the table of operations. */
 export function addRoute(server: FastifyInstance, route: Route): void {
@@ -29,7 +30,7 @@ export function addRoute(server: FastifyInstance, route: Route): void {
   server.route({
     method,
     url,
-    config: { scope, quiet, whole, repairsText, marksNumbers },
+    config: { scope, quiet, whole, refusable: isRefusable(route), repairsText, marksNumbers },
     schema: {
       summary,
       description: scope === 'open' ? 'Needs no key.' : `Scope: \`${scope}\``,

@@ -52,6 +52,7 @@ export function logRoutes(context: ServerContext): Route[] {
       method: 'GET',
       url: '/api/v1/tasks/:id/logs',
       scope: 'read',
+      vital: true, // It may follow the lines for hours.
       summary: 'List the log lines of a task; with Accept: text/event-stream they follow as Server-Sent Events',
       params: IdParams,
       querystring: Type.Object(

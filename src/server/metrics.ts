@@ -178,6 +178,7 @@ export function metricsRoutes({ registry }: ServerContext): Route[] {
       method: 'GET',
       url: '/metrics',
       scope: 'read',
+      vital: true,
       whole: true,
       summary: 'Prometheus metrics',
       answers: { 200: ofText('text/plain', 'Metrics in the Prometheus text format') },

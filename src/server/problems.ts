@@ -21,7 +21,7 @@ export function answerProblems(server: FastifyInstance): void {
     // For an unknown route, other errors are not relevant.
     if (request.is404 && !(error instanceof XQueueError)) return answerNoSuchCall(server, request, reply)
     const known = toXQueueError(error, request)
-    if (known.status >= 500) request.log.error({ err: error }, 'a request failed')
+    if (known.status >= 500 && known.code !== 'overloaded') request.log.error({ err: error }, 'a request failed')
     return sendProblem(reply, request, known)
   })
   server.setNotFoundHandler((request, reply) => answerNoSuchCall(server, request, reply))

@@ -1,6 +1,7 @@
 import { Type } from 'typebox'
 import { ERRORS, type ErrorCode } from '../task/errors.ts'
 import type { Route } from './route.ts'
+import { isRefusable } from './shed.ts'
 
 /** The refusals of calls, for the documentation, from the table of errors. */
 
@@ -47,11 +48,19 @@ const ANYWHERE: readonly ErrorCode[] = [
 const WITH_BODY: readonly ErrorCode[] = ['too_large', 'unsupported_media_type']
 const WITH_SCOPE: readonly ErrorCode[] = ['unauthorized', 'forbidden', 'too_many_calls', 'issuer_unavailable']
 
+const OF_LOAD: readonly ErrorCode[] = ['overloaded']
+
 /** The refusals of a call, one answer per status, from the table of errors. */
-export function refusalsOf({ method, scope, refusals = [] }: Pick<Route, 'method' | 'scope' | 'refusals'>) {
+export function refusalsOf({
+  method,
+  scope,
+  vital,
+  refusals = [],
+}: Pick<Route, 'method' | 'scope' | 'vital' | 'refusals'>) {
   const atDoor = [
     ...(method === 'POST' || method === 'PATCH' ? WITH_BODY : []),
     ...(scope === 'open' ? [] : WITH_SCOPE),
+    ...(isRefusable({ scope, vital: vital === true }) ? OF_LOAD : []),
   ]
   const codes = [...new Set([...ANYWHERE, ...atDoor, ...refusals])]
   const statuses = Map.groupBy(codes, (code) => ERRORS[code][0])

@@ -12,6 +12,7 @@ import type { Health, Queue } from '../queue/queue.ts'
 import type { ErrorCode } from '../task/errors.ts'
 import type { KnownType } from '../task/task-input.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
+import type { AdmissionLimits } from './admission.ts'
 import type { Patience } from './connections.ts'
 
 export interface ServerOptions {
@@ -44,6 +45,8 @@ export interface ServerOptions {
   /** Enables TLS. */
   tls?: Certificate | null
   patience?: Patience
+  /** Load above which submissions and reads are refused. */
+  admission?: AdmissionLimits
   /** Shared with other ports of the process; default a separate one. */
   newcomers?: Newcomers
 }
@@ -89,6 +92,8 @@ export interface Route {
   quiet?: boolean
   /** Concerns the whole server: refused to keys with bounds. */
   whole?: boolean
+  /** Answered also while the server refuses other calls because of its load. */
+  vital?: boolean
   /** Repairs unpaired surrogates in the body instead of refusing them. */
   repairsText?: boolean
   /** Marks numbers that would change (`changedNumberIn`) instead of refusing the body. */

@@ -5,6 +5,7 @@ import { withoutTokens } from '../task/masking.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { guard } from './access.ts'
 import { addRoute } from './add-route.ts'
+import { ADMISSION } from './admission.ts'
 import { attemptRoutes } from './attempts.ts'
 import { batchRoutes } from './batches.ts'
 import { readBodies } from './bodies.ts'
@@ -28,6 +29,7 @@ import { pageRoutes } from './page.ts'
 import type { CountSubmissions, ServerContext, ServerOptions } from './route.ts'
 import { scheduleRoutes } from './schedules.ts'
 import { sessionRoutes } from './session.ts'
+import { shedLoad } from './shed.ts'
 import { subscriptionRoutes } from './subscriptions.ts'
 import { systemRoutes } from './system.ts'
 import { taskRoutes } from './tasks.ts'
@@ -66,7 +68,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   const server = fastifyInstance(options, timeouts)
   const closing = new AbortController()
   server.addHook('preClose', async () => closing.abort())
-  const newcomers = options.newcomers ?? new Newcomers({ handshakeMs: timeouts.handshakeTimeout })
+  const newcomers =
+    options.newcomers ?? new Newcomers({ isBounded: access !== null, handshakeMs: timeouts.handshakeTimeout })
   watchConnections(server, newcomers, tls !== null)
   if (logger.isLevelEnabled('debug')) logAnswers(server)
   const countSubmissions = submissionMetrics(registry)
@@ -76,6 +79,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   const { audit = null, servesHost = () => true } = options
   guard(server, { access, audit, servesHost, origins: corsOrigins })
   admitKnown(server, newcomers)
+  shedLoad(server, options.admission ?? ADMISSION, registry)
   readBodies(server)
 
   await documentApi(server, version, basePath)

@@ -47,6 +47,7 @@ export const ERRORS = {
   headers_too_large: [431, 'The headers are too large', 'Send fewer or shorter headers.'],
   too_many_calls: [429, 'Too many calls with this key', 'Repeat the call after the time in Retry-After.'],
   queue_full: [429, 'The queue is full', 'Repeat the call after the time in Retry-After.'],
+  overloaded: [503, 'The server is overloaded', 'Repeat the call after the time in Retry-After.'],
   engine_unavailable: [503, 'Engine unavailable', 'Repeat the call after the time in Retry-After.'],
   issuer_unavailable: [503, 'Issuer of tokens unavailable', 'Repeat the call after the time in Retry-After.'],
   shutting_down: [503, 'The process is shutting down', 'Repeat the call: another process will answer.'],

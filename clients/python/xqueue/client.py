@@ -20,8 +20,10 @@ CALL_SECONDS_MAX = 30.0
 # The server sends a sign of life every 15 s.
 STREAM_SILENCE_SECONDS_MAX = 20.0
 BACKOFF_SECONDS = (0.1, 5.0)
-# Answers that a later call may not get: the key's rate or the queue is full; nothing was done.
+# Answers that a later call may not get: the key's rate or the queue is full, or the server has too many calls; nothing
+# was done.
 NOT_DONE = 429
+OVERLOADED = "overloaded"
 PERHAPS_DONE = (502, 503, 504)
 
 
@@ -114,7 +116,8 @@ class Client:
             try:
                 return once()
             except XQueueError as error:
-                wait = error.retry_after or delay * (1 - random() / 5)
+                # Later than told, so that not all return at once.
+                wait = error.retry_after * (1 + random() / 5) if error.retry_after else delay * (1 - random() / 5)
                 if not _may_repeat(error, repeatable) or time.monotonic() + wait > give_up_at:
                     raise
             time.sleep(wait)
@@ -154,4 +157,4 @@ def _path_of(task_id: str) -> str:
 def _may_repeat(error: XQueueError, repeatable: bool) -> bool:
     if isinstance(error, ServerUnreachable):
         return repeatable or not error.sent
-    return error.status == NOT_DONE or (repeatable and error.status in PERHAPS_DONE)
+    return error.status == NOT_DONE or error.code == OVERLOADED or (repeatable and error.status in PERHAPS_DONE)
