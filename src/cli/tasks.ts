@@ -95,8 +95,11 @@ function readAttempts(server: Server, id: string): Promise<Attempts> {
 }
 
 async function readBeside(server: Server, id: string): Promise<Beside> {
-  const attempts = await unlessMissing(readAttempts(server, id))
-  return { attempts, log: await unlessMissing(readLog(server, id)) }
+  const [attempts, log] = await Promise.all([
+    unlessMissing(readAttempts(server, id)),
+    unlessMissing(readLog(server, id)),
+  ])
+  return { attempts, log }
 }
 
 /** Null where the server is of a version that has no such path, or the task has just been removed. */
