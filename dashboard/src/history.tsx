@@ -49,8 +49,8 @@ export function RangeSwitch({ range: selected, select, without }: SwitchProps) {
   )
 }
 
-/** What the server keeps of a range, of one type or all; read again now and then. */
-export function useHistory(range: Range, type?: string): [History | null, string] {
+/** What the server keeps of a range, of one type or all; read after a time, and again now and then. */
+export function useHistory(range: Range, type?: string, afterMs = 0): [History | null, string] {
   const { generation } = useLive()
   const [history, setHistory] = useState<History | null>(null)
   const [error, setError] = useState('')
@@ -67,10 +67,11 @@ export function useHistory(range: Range, type?: string): [History | null, string
         },
         (refused: Error) => !isGone && setError(refused.message),
       )
-    void read()
+    const first = setTimeout(read, afterMs)
     const timer = setInterval(read, AGAIN_MS)
     return () => {
       isGone = true
+      clearTimeout(first)
       clearInterval(timer)
     }
   }, [range, type, generation])

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { Dialog } from './feedback.tsx'
+import type { ListControl } from './virtual-list.tsx'
 import { say, type Word } from './words.ts'
 
 /** The keys of the page. Fields keep their own keys. */
@@ -47,6 +48,13 @@ export function useListKeys(present: List): void {
       if (list === mine.current) list = null
     }
   }, [])
+}
+
+/** As `useListKeys`, for a list of which nothing can be selected. */
+export function useRowKeys(count: number): { current: ListControl | null } {
+  const control = useRef<ListControl>(null)
+  useListKeys({ count, focus: (index) => control.current?.focus(index), toggle: () => undefined })
+  return control
 }
 
 export function Keyboard() {

@@ -221,9 +221,12 @@ function rowsOf(search: Search, read: Map<string, Row>, heard: Map<string, Row>,
 
 function matcherOf({ q, error }: Search): (row: Row) => boolean {
   const word = q.toLowerCase()
+  // An id as the list shows it: its start and its end.
+  const [start = '', end] = word.split('…')
   const contains = (text: string | null | undefined) => text?.toLowerCase().includes(word) === true
+  const isShortId = (id: string) => end !== undefined && id.startsWith(start) && id.endsWith(end)
   return (row) =>
-    (word === '' || [row.id, row.type, row.group, row.payload, row.told].some(contains)) &&
+    (word === '' || isShortId(row.id) || [row.id, row.type, row.group, row.payload, row.told].some(contains)) &&
     (error === '' || patternOf(row.told) === patternOf(error))
 }
 

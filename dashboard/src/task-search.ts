@@ -22,6 +22,7 @@ export const RANGES_MS: Readonly<Record<string, number>> = {
   '1h': 3_600_000,
   '24h': 86_400_000,
   '7d': 604_800_000,
+  '30d': 2_592_000_000,
 }
 
 /** The fields that are part of the line. */

@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks'
 import type { TypeInfo } from './api.ts'
 import { type Range, useHistory } from './history.tsx'
+import { useRowKeys } from './keyboard.tsx'
 import { type Point, useLive } from './live.ts'
 import { ariaSort, FilterField, SortButton, useOrder } from './order.tsx'
 import { Meter, Panel, SPARKLINE_POINTS, Sparkline, Times } from './parts.tsx'
@@ -19,6 +20,8 @@ export type Condition = keyof typeof CONDITIONS
 
 const ROW_PX = 44
 const ROW_NARROW_PX = 96
+/** Rows that are only scrolled past are not read. */
+const ROW_READ_AFTER_MS = 150
 const SHOWN_ROWS = 14
 
 const COLUMNS: readonly [Column, number: boolean][] = [
@@ -56,6 +59,7 @@ export function TypeTable({ range, only }: { range: Range; only: Condition | nul
   const figure = VALUES[order.by]
   if (figure) found.sort((a, b) => figure(a) - figure(b))
   if (order.isDown) found.reverse()
+  const control = useRowKeys(found.length)
   const aside = (
     <span class="terms">
       {only && (
@@ -80,6 +84,7 @@ export function TypeTable({ range, only }: { range: Range; only: Condition | nul
     <Panel title={say('types')} aside={aside} class="bare">
       <VirtualList
         class="types"
+        control={control}
         height={Math.min(found.length, SHOWN_ROWS) * rowHeight + (isNarrow ? 0 : 37) || 120}
         empty={say('noneFound')}
         items={found}
@@ -116,7 +121,7 @@ function errorsTitle(range: Range): string {
 function TypeRow({ info, range }: { info: TypeInfo; range: Range }) {
   const { history } = useLive()
   const { type, pending, processing, max_concurrency: limit, paused, held_until, throughput, wait, run, workers } = info
-  const [kept] = useHistory(range, type)
+  const [kept] = useHistory(range, type, ROW_READ_AFTER_MS)
   const { errors, trend } = range === 'live' ? liveFigures(type, history) : keptFigures(kept?.slots ?? [])
   return (
     <>

@@ -1,5 +1,6 @@
 import { useState } from 'preact/hooks'
 import { get, type Task, type Worker } from './api.ts'
+import { useRowKeys } from './keyboard.tsx'
 import { useEachSecond } from './live.ts'
 import { ariaSort, FilterField, SortButton, useOrder } from './order.tsx'
 import { Meter, Missing, Panel, usePageTitle } from './parts.tsx'
@@ -31,10 +32,11 @@ export function WorkersView() {
   const [filter, setFilter] = useState('')
   const [order, sort] = useOrder<Column>('worker')
   useEachSecond(async () => setWorkers((await get<{ workers: Worker[] }>('/workers')).workers), [])
-  if (!workers) return <h1>{say('workers')}</h1>
   const fits = ({ id, host, types }: Worker) => [id, host, ...types].some((text) => text.includes(filter))
-  const found = workers.filter(fits).sort(ORDERS[order.by])
+  const found = (workers ?? []).filter(fits).sort(ORDERS[order.by])
   if (order.isDown) found.reverse()
+  const control = useRowKeys(found.length)
+  if (!workers) return <h1>{say('workers')}</h1>
   const [running, slots] = [sum(found, 'running'), sum(found, 'concurrency')]
   const isNarrow = matchMedia('(max-width: 720px)').matches
   return (
@@ -54,6 +56,7 @@ export function WorkersView() {
         >
           <VirtualList
             class="workers"
+            control={control}
             height={
               Math.min(found.length, ROWS_SHOWN) * (isNarrow ? ROW_PX.narrow : ROW_PX.wide) + (isNarrow ? 0 : 37) || 120
             }
