@@ -15,6 +15,8 @@ const HISTORY_MAX = 300
 const ROWS_MAX = 5_000
 const TOLD_MAX = 200
 const AGAIN_MS = 1_000
+/** People do not read faster, and thousands of changes per second would keep the page from scrolling. */
+const DRAWN_EVERY_MS = 100
 /** Statistics arrive each second: a connection without them for this long is broken, even if nothing says so. */
 const SILENT_MS_MAX = 10_000
 
@@ -50,7 +52,7 @@ type Connection = 'connecting' | 'live' | 'away'
 
 /**
  * The state of the page, updated by Server-Sent Events. Arriving changes, possibly thousands per second, only update the
- * state; components are rendered once per frame.
+ * state; components are rendered ten times per second.
  */
 export const live = {
   connection: 'connecting' as Connection,
@@ -72,9 +74,10 @@ let events: EventSource | null = null
 /** Of the next attempt to connect. */
 let timer: ReturnType<typeof setTimeout> | undefined
 const drawers = new Set<() => void>()
-let frame = 0
+let isDrawing = false
+let drawnAt = 0
 
-/** Renders the component again after each frame with a change. */
+/** Renders the component again after changes. */
 export function useLive(): typeof live {
   const [, draw] = useState(0)
   useEffect(() => {
@@ -102,11 +105,16 @@ export function start(): void {
 }
 
 function changed(): void {
-  if (frame !== 0) return
-  frame = requestAnimationFrame(() => {
-    frame = 0
-    for (const draw of drawers) draw()
-  })
+  if (isDrawing) return
+  isDrawing = true
+  // At once where nothing was drawn for a while.
+  setTimeout(() => requestAnimationFrame(draw), Math.max(0, drawnAt + DRAWN_EVERY_MS - performance.now()))
+}
+
+function draw(): void {
+  isDrawing = false
+  drawnAt = performance.now()
+  for (const drawer of drawers) drawer()
 }
 
 function note(change: Change): void {

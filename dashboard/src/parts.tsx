@@ -191,7 +191,9 @@ function Chart({ at, lines, title, theme, format }: ChartProps & { format: Forma
       made.destroy()
     }
   }, [theme, shape])
-  useEffect(() => plot.current?.setData(data))
+  // The page is drawn more often than figures arrive.
+  const newest = lines.map(({ values }) => values.at(-1)).join()
+  useEffect(() => plot.current?.setData(data), [at.length, at[0], at.at(-1), newest])
   return <div class="chart" ref={box} role="img" aria-label={title} />
 }
 

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact'
-import { useEffect, useImperativeHandle, useRef, useState } from 'preact/hooks'
+import { useEffect, useImperativeHandle, useLayoutEffect, useRef, useState } from 'preact/hooks'
 
 /** Rows beyond what is seen, above and below. */
 const SPARE = 8
@@ -66,8 +66,8 @@ export function VirtualList<T>(props: Props<T>) {
       setView({ top: current!.scrollTop, height: current!.clientHeight })
     },
   }))
-  // The row may have been drawn only now.
-  useEffect(() => {
+  // The row may have been drawn only now. The next key finds the focus there.
+  useLayoutEffect(() => {
     if (focused.current < 0) return
     const target = box.current!.querySelector<HTMLElement>(`[aria-rowindex="${focused.current + 2}"] a`)
     if (target) focused.current = -1
