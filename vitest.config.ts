@@ -11,6 +11,7 @@ const ALONE = ['test/simulation/**/*.test.ts', 'test/soak/**/*.test.ts']
 const LONG = [
   'test/queue-contract/kafka.test.ts',
   'test/faults/kafka-state.test.ts',
+  'test/judge/judge.test.ts',
   'test/e2e/readme.test.ts',
   'test/faults/kafka-brokers.test.ts',
   'test/faults/redis-outage.test.ts',

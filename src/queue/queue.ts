@@ -29,6 +29,7 @@ export {
 export {
   type CallsCounted,
   type ChangeOutcome,
+  CURSOR_CHARS_MAX,
   type EventsReader,
   GROUP_TURNS,
   type GroupTurns,

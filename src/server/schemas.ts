@@ -1,4 +1,5 @@
 import { Type } from 'typebox'
+import { CURSOR_CHARS_MAX } from '../queue/queue.ts'
 import { ON_FAILURE } from '../task/flow.ts'
 import { STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
 import { BatchSchema, GroupSchema, TAG_FILTER_PATTERN, TypeNameSchema } from '../task/task-input.ts'
@@ -43,7 +44,11 @@ export const ListSchema = Type.Object(
       Type.Integer({ minimum: 0, maximum: OFFSET_MAX, description: 'Number of tasks to skip; prefer `cursor`' }),
     ),
     cursor: Type.Optional(
-      Type.String({ maxLength: 200, format: CURSOR_FORMAT, description: 'next_cursor of the previous page' }),
+      Type.String({
+        maxLength: CURSOR_CHARS_MAX,
+        format: CURSOR_FORMAT,
+        description: 'next_cursor of the previous page',
+      }),
     ),
   },
   closed,

@@ -334,6 +334,8 @@ export interface ListQuery extends TaskFilter {
 }
 
 /** A page of tasks or of events ends when this many bytes have been read for it. */
+/** A cursor goes into a URL. */
+export const CURSOR_CHARS_MAX = 8_192
 export const PAGE_BYTES_MAX = 4 * 1024 * 1024
 
 export interface Page {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { CURSOR_CHARS_MAX } from '../../src/queue/queue.ts'
 import type { Status } from '../../src/task/status.ts'
 import type { Fixture } from './fixture.ts'
 
@@ -10,6 +11,7 @@ export function listContract(fixture: Fixture): void {
     do {
       const page = await fixture.queue.list({ ...query, limit, ...(cursor ? { cursor } : {}) })
       found.push(...page.tasks.map(({ id }) => id))
+      expect(page.nextCursor?.length ?? 0).toBeLessThanOrEqual(CURSOR_CHARS_MAX)
       cursor = page.nextCursor ?? undefined
     } while (cursor)
     return found
@@ -25,6 +27,25 @@ export function listContract(fixture: Fixture): void {
       await expect(fixture.queue.list({ limit: 1, cursor: 'rubbish' })).rejects.toMatchObject({
         code: 'invalid_cursor',
       })
+    })
+
+    it('lists the tasks of very many types in pages whose cursors stay short', async () => {
+      const types = Array.from({ length: 120 }, (_, n) => `${'t'.repeat(90)}${n}`)
+      for (const type of types) await fixture.queue.configureType(type, { declared: true })
+      // Each type has a place in each page: the tasks of all types alternate.
+      const ids: string[] = []
+      for (let round = 0; round < 3; round++) {
+        for (const type of types) ids.push((await submit({ type, delayMs: round === 2 ? 1_000 : 0 })).id)
+        fixture.now += 1
+      }
+      const lists = [await all({}, 50), await all({ status: 'pending' }, 50)]
+      for (const found of lists) {
+        expect(found).toHaveLength(ids.length)
+        expect(new Set(found)).toEqual(new Set(ids))
+      }
+      const placeOf = new Map(ids.map((id, n) => [id, Math.floor(n / types.length)]))
+      const rounds = lists[1]!.map((id) => placeOf.get(id)!)
+      expect(rounds).toEqual(rounds.toSorted())
     })
 
     it.each([

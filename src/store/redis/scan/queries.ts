@@ -40,7 +40,18 @@ interface Budget {
 }
 
 /** The answer of scan.lua. */
-type ScanReply = [next: string, isCut: string, tasks: [ref: string, place: string, ...FoundReply][]]
+type ScanReply = [next: string, isCut: string, read: number, tasks: [ref: string, place: string, ...FoundReply][]]
+
+/** What a page has read of a source. */
+interface Walk {
+  source: Source
+  items: Item[]
+  reached: string
+  /** The bytes ended it. */
+  isCut: boolean
+  /** The number of examined tasks ended it. */
+  isShort: boolean
+}
 
 interface Item {
   task: Task
@@ -48,11 +59,18 @@ interface Item {
   place: string
 }
 
-/** The position of a list: a step, and a position in each of its sources; `$` for a source that has ended. */
+/**
+ * The position of a list: a step, and a position in each of its sources; `$` for a source that has ended. Where they
+ * are many, only that of the last task remains, and the others continue after its key, `ALL`.
+ */
 interface Cursor {
   step: number
   places: Record<string, string>
 }
+
+/** A position needs about 50 characters, and a third more in base64. */
+const PLACES_CHARS_MAX = 4_000
+const ALL = '*'
 
 const END = '$'
 
@@ -220,13 +238,12 @@ export class Queries {
     places: Cursor['places'],
     budget: Budget,
   ): Promise<Task[]> {
-    const walks = []
+    const walks: Walk[] = []
     const bytes = Math.ceil(budget.bytes / sources.length)
     for (const source of sources) {
-      walks.push(await this.#walk(source, filter, want, places[nameOf(source)], { budget, bytes }))
+      walks.push(await this.#walk(source, filter, want, placeIn(places, source), { budget, bytes }))
     }
     const sign = newestFirst ? -1 : 1
-    const key = ({ place }: Item) => place.split(' ', 1)[0]!
     const items = walks.flatMap(({ items }) => items)
     items.sort((a, b) => (key(a) === key(b) ? 0 : key(a) < key(b) ? -sign : sign))
     // If the byte limit has ended a walk, tasks after its last one must not be returned before the rest of it.
@@ -238,6 +255,8 @@ export class Queries {
       if (found.every((item) => taken.has(item))) places[nameOf(source)] = reached
       else if (last) places[nameOf(source)] = last.place
     }
+    const last = [...taken].at(-1)
+    if (last && JSON.stringify(places).length > PLACES_CHARS_MAX) shorten(places, last, walks)
     return [...taken].map(({ task }) => task)
   }
 
@@ -247,7 +266,7 @@ export class Queries {
     want: number,
     from: string | undefined,
     { budget, bytes }: { budget: Budget; bytes: number },
-  ) {
+  ): Promise<Walk> {
     const items: Item[] = []
     let [bytesLeft, isCut] = [bytes, false]
     let reached = from ?? ''
@@ -256,8 +275,8 @@ export class Queries {
       const wanted = unasked && status === 'processing' ? 'unasked' : (status ?? '')
       const filter = [type ?? '', tagJson, group ?? '', batch ?? '', wanted, bare ? '1' : '', bytesLeft]
       const args = [source.order, reached, BATCH_MAX, want - items.length, ...filter]
-      const [next, cut, answers] = await this.#database.run<ScanReply>('scan', source.partition, args)
-      budget.tasks -= BATCH_MAX
+      const [next, cut, read, answers] = await this.#database.run<ScanReply>('scan', source.partition, args)
+      budget.tasks -= Math.max(read, 1)
       for (const [ref, place, ...answer] of answers) {
         const found = readFound(answer)
         bytesLeft -= found.text.length + found.more.length
@@ -267,12 +286,33 @@ export class Queries {
       reached = next === '' ? END : next
       isCut = reached !== END && (cut === '1' || bytesLeft <= 0)
     }
-    return { source, items, reached, isCut }
+    return { source, items, reached, isCut, isShort: reached !== END && !isCut && items.length < want }
   }
 }
 
 function nameOf({ partition, order }: Source): string {
   return `${partition} ${order}`
+}
+
+function key({ place }: Pick<Item, 'place'>): string {
+  return place.split(' ', 1)[0]!
+}
+
+/** The second part of a position is of its source alone; no task of another source has this one. */
+function placeIn(places: Cursor['places'], source: Source): string | undefined {
+  const [own, all] = [places[nameOf(source)], places[ALL]]
+  if (own !== undefined || all === undefined) return own
+  return /^(?:delayed$|done:)/.test(source.order) ? `${all} 0` : all
+}
+
+/** What comes before the last task of a page was returned from each source, unless the page ended a walk early. */
+function shorten(places: Cursor['places'], last: Item, walks: readonly Walk[]): void {
+  const own = walks.find(({ items }) => items.includes(last))!
+  const isAlone = walks.every((walk) => walk === own || walk.items.every((item) => key(item) !== key(last)))
+  if (!isAlone || own.source.order === 'batch' || walks.some(({ isShort }) => isShort)) return
+  for (const name of Object.keys(places)) delete places[name]
+  places[ALL] = key(last)
+  places[nameOf(own.source)] = last.place
 }
 
 function writeCursor(cursor: Cursor): string {

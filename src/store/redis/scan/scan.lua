@@ -7,8 +7,8 @@
 --       order in which they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'unasked':
 --       running tasks that were not asked to stop; 'batch': of a batch, newest first, only those in the status if one
 --       is given, which may be 'unasked'
--- Returns {where to continue or '' at the end, '1' if the bytes ended the page, {ref, position, place, lane's
---       name, text, entry or progress} each}
+-- Returns {where to continue or '' at the end, '1' if the bytes ended the page, tasks that were read, {ref, position,
+--       place, lane's name, text, entry or progress} each}
 -- Cost  a look-up for each task read
 
 -- The most groups of a lane whose tasks are listed.
@@ -214,6 +214,7 @@ function steps.scan(step)
   page.from, page.lookups_left, page.most = arg(step), number(step), number(step)
   page.wanted_type, page.wanted_tag, page.wanted_group, page.wanted_batch, page.wanted_status = next_args(step, 5)
   page.is_bare, page.bytes_left = arg(step) == '1', number(step)
+  local most_read = page.lookups_left
   if order == 'index' then
     walk_index(step, page)
   elseif order == 'delayed' then
@@ -231,5 +232,5 @@ function steps.scan(step)
   else
     walk_lane(step, page, order:sub(6, -3), order:sub(-1))
   end
-  return { page.next_from, page.bytes_left <= 0 and '1' or '', page.answers }
+  return { page.next_from, page.bytes_left <= 0 and '1' or '', most_read - page.lookups_left, page.answers }
 end
