@@ -13,7 +13,7 @@ export function AttemptsPanel({ id, change, error }: { id: string; change: strin
   const lines = useLog(id, change)
   if (attempts.length === 0) return null
   return (
-    <Panel title={say('attempts')}>
+    <Panel title={say('eachAttempt')}>
       <ol class="attempts">
         {left_out > 0 && <li class="dim">{say('attemptsLeftOut', left_out)}</li>}
         {attempts.map((attempt, at) => (

@@ -81,7 +81,8 @@ function Row({ schedule, changed }: { schedule: Schedule; changed: () => Promise
           <a class="badge" href={typeAddress(type)}>
             {type}
           </a>{' '}
-          {say('next')}:{' '}
+          {say('next')}
+          {say('colon')}
           {next_at === null || paused ? (
             say('never')
           ) : (
@@ -94,7 +95,9 @@ function Row({ schedule, changed }: { schedule: Schedule; changed: () => Promise
           )}
           <br />
           <span class="dim">
-            {say('last')}: {last_at === null ? say('never') : moment(last_at)}{' '}
+            {say('last')}
+            {say('colon')}
+            {last_at === null ? say('never') : moment(last_at)}{' '}
             {last_task_id && <a href={`#/tasks/${last_task_id}`}>{say('task')}</a>}
           </span>
         </span>

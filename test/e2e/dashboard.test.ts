@@ -118,7 +118,7 @@ it('replaces a silent connection, and shows the changes of the meantime', async 
   const id = await server.submit('quick')
   await passSilence()
   await has(page.getByRole('status').first(), 'reconnecting')
-  await has(page.getByRole('alert'), /The server does not answer. What is shown here is of .+ \d\d:\d\d:\d\d/)
+  await has(page.getByRole('alert'), /The server does not answer. This page shows the state of .+ \d\d:\d\d:\d\d/)
   // The next attempt finds the network as silent.
   const { accepted } = network
   const nextAttempt = async () => {
