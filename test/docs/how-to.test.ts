@@ -19,7 +19,8 @@ it('the list names every page', () => {
   expect(pages.filter((page) => !list.includes(`](${basename(page)})`))).toEqual([])
 })
 
-it.each(pages)('%s works by copy and paste', async (page) => {
+// Some pages start a dozen processes; each command has a bound of its own.
+it.each(pages)('%s works by copy and paste', { timeout: 300_000 }, async (page) => {
   const reader = await Reader.create()
   expect(await reader.follow(page)).toEqual([])
 })
