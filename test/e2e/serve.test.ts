@@ -157,9 +157,9 @@ it('exits at once at a second signal; the task runs again elsewhere', async () =
   child!.kill('SIGTERM')
   expect((await once(child!, 'close'))[0]).toBe(1)
   await serve('twice.db', '--lease', '1s')
-  await vi.waitFor(async () => expect(await task(id)).toMatchObject({ attempts: 0, deliveries: 2 }), {
-    timeout: 30_000,
-  })
+  // A busy machine may lose the short lease once more.
+  await vi.waitFor(async () => expect((await task(id)).deliveries).toBeGreaterThan(1), { timeout: 30_000 })
+  expect((await task(id)).attempts).toBe(0)
 })
 
 it('is controlled from the command line', async () => {

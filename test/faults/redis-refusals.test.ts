@@ -1,4 +1,4 @@
-import { afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import type { XQueueError } from '../../src/task/errors.ts'
@@ -88,10 +88,15 @@ describe('an unusable Redis is reported with the reason', () => {
     queue = await openQueue(at('', replica.port))
     await queue.configureType('t', { declared: true })
     redisCli(replica.port, 'REPLICAOF', '127.0.0.1', String(redis.port))
-    await expect(queue.submit([completeSpec({ type: 't' })])).rejects.toMatchObject({
-      code: 'engine_unavailable',
-      message: expect.stringContaining('read-only replica'),
-    })
+    // While it loads what its master has, it says that instead.
+    await vi.waitFor(
+      () =>
+        expect(queue!.submit([completeSpec({ type: 't' })])).rejects.toMatchObject({
+          code: 'engine_unavailable',
+          message: expect.stringContaining('read-only replica'),
+        }),
+      { timeout: 30_000 },
+    )
     await queue.close()
     await replica.stop()
   })
