@@ -25,6 +25,9 @@ const STATEMENT_FILES = [
   ...['flows/flows', 'limits/limits'],
 ]
 
+/** Number of prepared statements whose text depends on a filter. */
+const QUERIES_MAX = 50
+
 export type Value = string | number | null
 export type Row = Record<string, Value>
 
@@ -35,6 +38,7 @@ export class Database {
   readonly path: string
   readonly inMemory: boolean
   readonly #statements = new Map<string, StatementSync>()
+  readonly #queries = new Map<string, StatementSync>()
 
   /** @throws XQueueError `engine_unusable` | `engine_unavailable` */
   constructor(path: string, inMemory: boolean, synchronous: 'FULL' | 'NORMAL', openWaitMs: number) {
@@ -115,9 +119,15 @@ export class Database {
     }
   }
 
-  /** A query whose text depends on the requested filter. */
+  /** A query whose text depends on the requested filter. The latest ones are kept prepared. */
   query(sql: string, ...values: Value[]): Row[] {
-    return this.db.prepare(sql).all(...values) as Row[]
+    const kept = this.#queries.get(sql)
+    const statement = kept ?? this.db.prepare(sql)
+    if (!kept) {
+      if (this.#queries.size >= QUERIES_MAX) this.#queries.delete(this.#queries.keys().next().value!)
+      this.#queries.set(sql, statement)
+    }
+    return statement.all(...values) as Row[]
   }
 
   /** Rewrites a page with its present content: only a write shows whether the file is writable. */

@@ -28,9 +28,16 @@ FROM tasks WHERE id IN (SELECT value FROM json_each(?));
 -- name: taskById
 SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq WHERE t.id = ?;
 
--- name: longParts
--- The parts of a task that may be long, which lists do not read.
-SELECT t.progress, t.result, t.error, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq WHERE t.seq = ?;
+-- name: longBytes, as arrays
+-- The bytes of these parts, without reading them.
+SELECT octet_length(p.payload) + IFNULL(octet_length(t.progress), 0) + IFNULL(octet_length(t.result), 0)
+  + IFNULL(octet_length(t.error), 0)
+FROM json_each(?1) listed CROSS JOIN tasks t ON t.seq = listed.value CROSS JOIN payloads p ON p.seq = listed.value;
+
+-- name: longParts, as arrays
+-- The parts of tasks that may be long, in the order of ?1, which `CROSS` keeps.
+SELECT t.progress, t.result, t.error, p.payload
+FROM json_each(?1) listed CROSS JOIN tasks t ON t.seq = listed.value CROSS JOIN payloads p ON p.seq = listed.value;
 
 -- name: taskByKey
 SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq WHERE t.idempotency_key = ?;

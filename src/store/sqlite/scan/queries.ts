@@ -89,15 +89,10 @@ export class Queries {
     const { limit, status } = query
     const before = query.cursor === undefined ? Number.MAX_SAFE_INTEGER : readCursor(query.cursor, 1)[0]!
     const [where, values] = conditions(query)
-    const window = this.#database.query(
-      'SELECT seq FROM tasks WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?',
-      before,
-      EXAMINED_MAX,
-    )
-    // The statuses with an index of their own need no window.
     const ofBatch = query.batch !== undefined
     const indexed = ofBatch || status === 'processing' || (status !== undefined && status !== 'success')
-    const from = indexed ? 0 : ((window[0]?.seq as number | undefined) ?? 0)
+    // The statuses with an index of their own need no window, and neither does a list of all tasks.
+    const from = indexed || (status === undefined && where === '') ? 0 : this.#examinedFrom(before)
     let inStatus = status === undefined ? '' : `AND t.status IN ('${storedAs(status).join("', '")}')`
     // `+` stops the planner from scanning all tasks in order: tasks in flight, or of one batch, are few.
     const order = ofBatch || status === 'processing' ? '+t.seq' : 't.seq'
@@ -108,6 +103,12 @@ export class Queries {
     const more = rows.length === limit || tasks.length < rows.length
     const last = more ? (rows[tasks.length - 1]!.seq as number) : from
     return { tasks, nextCursor: last > 0 ? writeCursor([last]) : null }
+  }
+
+  /** Age of the last task that a page before this one examines. */
+  #examinedFrom(before: number): number {
+    const sql = 'SELECT seq FROM tasks WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?'
+    return (this.#database.query(sql, before, EXAMINED_MAX)[0]?.seq as number | undefined) ?? 0
   }
 
   /**
@@ -158,15 +159,17 @@ export class Queries {
   /** The first of these tasks with their remaining columns, as many as a page has room for, and at least one. */
   #filled(rows: readonly Row[], { bare = false }: ListQuery): Task[] {
     if (bare) return rows.map(taskOf)
-    const tasks: Task[] = []
-    let bytes = 0
-    for (const row of rows) {
+    const seqs = rows.map(({ seq }) => seq)
+    let [count, bytes] = [0, 0]
+    for (const [length] of this.#database.arrays('longBytes', JSON.stringify(seqs))) {
       if (bytes >= PAGE_BYTES_MAX) break
-      const parts = this.#database.get('longParts', row.seq!)!
-      for (const part of Object.values(parts)) bytes += part === null ? 0 : (part as string).length
-      tasks.push(taskOf({ ...row, ...parts }))
+      bytes += length as number
+      count += 1
     }
-    return tasks
+    const parts = this.#database.arrays('longParts', JSON.stringify(seqs.slice(0, count)))
+    return parts.map(([progress, result, error, payload], index) =>
+      taskOf(Object.assign(rows[index]!, { progress, result, error, payload })),
+    )
   }
 }
 
