@@ -232,7 +232,7 @@ export const SETTINGS = [
   row(
     'overload-wait',
     { kind: 'duration', minMs: 10 },
-    '500ms',
+    '1s',
     'Expected time to the answer above which submissions and reads over HTTP get 503',
   ),
   row(

@@ -15,7 +15,7 @@ export interface AdmissionLimits {
   bytesMax: number
 }
 
-export const ADMISSION: AdmissionLimits = { waitMs: 500, callsMax: 10_000, bytesMax: 256 * 1024 * 1024 }
+export const ADMISSION: AdmissionLimits = { waitMs: 1_000, callsMax: 10_000, bytesMax: 256 * 1024 * 1024 }
 
 /** `calls`: too many without an answer; `bytes`: too many bytes of these; `delay`: the event loop is too far behind. */
 export type Overload = 'calls' | 'bytes' | 'delay'
