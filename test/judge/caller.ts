@@ -6,7 +6,7 @@ type Body = any
 const CALL_MS_MAX = 10_000
 const ANSWER_MS_MAX = 120_000
 
-/** Calls one of several servers, and notes the answers that are not as the API promises. */
+/** Calls one of several servers, and notes errors that are no problem documents, or that are the server's own. */
 export class Caller {
   readonly rudeAnswers: string[] = []
   readonly #urls: readonly string[]
@@ -35,7 +35,8 @@ export class Caller {
       })
       const text = await answer.text()
       const kind = answer.headers.get('content-type') ?? ''
-      if (!answer.ok && !(kind.startsWith('application/problem+json') && JSON.parse(text).code)) {
+      const isProblem = kind.startsWith('application/problem+json') && JSON.parse(text).code
+      if (!answer.ok && (!isProblem || answer.status === 500)) {
         this.rudeAnswers.push(`${method} ${path}: ${answer.status} ${kind} ${text.slice(0, 200)}`)
       }
       return { status: answer.status, body: text.startsWith('{') ? JSON.parse(text) : text }

@@ -17,7 +17,7 @@ export interface Seen {
   tasks: TaskJson[]
   /** Counts by status, as the statistics report them at the end. */
   counts: Record<string, number>
-  /** Answers other than 2xx that are no problem documents. */
+  /** Answers that the API does not promise. */
   rudeAnswers: string[]
 }
 
