@@ -3,6 +3,7 @@ import type { App, Parts } from './app.ts'
 import { keyOfEnvironment } from './client/client.ts'
 import type { Config } from './config/config.ts'
 import type { SettingName } from './config/settings.ts'
+import type { FetchHandle } from './fetch-handler.ts'
 import { type Handle, handleOf } from './mount.ts'
 import { XQueueError } from './task/errors.ts'
 import type { Handlers, Log } from './worker/handler.ts'
@@ -29,7 +30,7 @@ export interface XQueueOptions extends Settings {
 }
 
 export interface ServerOptions extends XQueueOptions {
-  /** False: no port; use `handler` in another HTTP server. Default true. */
+  /** False: no port; use `handler` or `fetch` in another HTTP server. Default true. */
   listen?: boolean
 }
 
@@ -57,6 +58,8 @@ export interface Running extends AsyncDisposable {
 export interface RunningServer extends Running {
   /** Answers requests of another HTTP server: `app.use('/queue', handler)`. */
   readonly handler: Handle
+  /** Answers requests of the Fetch API: `app.all('/queue/*', (c) => xqueue.fetch(c.req.raw))` in Hono. */
+  readonly fetch: FetchHandle
 }
 
 /**
@@ -89,7 +92,9 @@ export async function startWorker(options: WorkerOptions): Promise<Running> {
 async function startServing({ listen = true, ...options }: ServerOptions, worker: boolean): Promise<RunningServer> {
   const config = await configOf(options)
   const app = await start(options, config, { server: true, worker, listens: listen })
-  return { ...runningOf(app), handler: handleOf(app.handle!, config.basePath) }
+  const handler = handleOf(app.handle!, config.basePath)
+  const { fetchHandleOf } = await import('./fetch-handler.ts')
+  return { ...runningOf(app), handler, fetch: fetchHandleOf(handler) }
 }
 
 /** Loads the parts of a process here: a file with handlers imports this package too, and needs none of them. */

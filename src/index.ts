@@ -13,6 +13,7 @@ export {
   type XQueueOptions,
 } from './embed.ts'
 export { type FastifyHost, fastifyXQueue } from './fastify-plugin.ts'
+export type { FetchCaller, FetchHandle } from './fetch-handler.ts'
 export type { Handle } from './mount.ts'
 export { DoNotRetry, RateLimited, RetryAfter } from './task/retry.ts'
 export {

@@ -10,6 +10,9 @@ interface Mounted extends IncomingMessage {
   body?: unknown
 }
 
+/** The answer if the body cannot be read again, because a parser before this handler has read it. */
+export const READ_BEFORE = readBefore()
+
 /** @param basePath the path below which requests are passed on, or '' */
 export function handleOf(handle: Handle, basePath: string): Handle {
   return (request: Mounted, response) => {
@@ -17,20 +20,19 @@ export function handleOf(handle: Handle, basePath: string): Handle {
     // The page refers to its files relatively.
     if ((originalUrl ?? url).split('?')[0] === basePath && basePath !== '') {
       response.writeHead(308, { Location: `${basePath}/` }).end()
-    } else if (isRead(request)) refuseRead(response)
+    } else if (isRead(request)) response.writeHead(READ_BEFORE.status, READ_BEFORE.headers).end(READ_BEFORE.body)
     else handle(request, response)
   }
 }
 
-/** A parser before this handler has read the body, so it cannot be read again. */
 function isRead({ headers, readableEnded }: Mounted): boolean {
   const hasBody = headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
   return hasBody && readableEnded
 }
 
-function refuseRead(response: ServerResponse): void {
+function readBefore() {
   const [status, title] = ERRORS.invalid_config
   const detail = 'the body was read before XQueue: mount its handler before body parsers such as express.json()'
-  const body = { type: 'urn:xqueue:problem:invalid_config', title, status, detail, code: 'invalid_config' }
-  response.writeHead(status, { 'Content-Type': 'application/problem+json' }).end(JSON.stringify(body))
+  const problem = { type: 'urn:xqueue:problem:invalid_config', title, status, detail, code: 'invalid_config' }
+  return { status, headers: { 'Content-Type': 'application/problem+json' }, body: JSON.stringify(problem) }
 }
