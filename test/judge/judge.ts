@@ -24,6 +24,7 @@ const PAGE = 1_000
 const REST_MS_MAX = 120_000
 /** The stream is complete when it has said nothing for so long. */
 const SILENCE_MS = 2_000
+const SILENCE_MS_MAX = 30_000
 
 /** Runs two servers with workers and two workers on a store, breaks them for so long, and judges what users saw. */
 export async function judge(store: StoreName, seed: number, seconds: number): Promise<Judgement> {
@@ -49,7 +50,7 @@ export async function judge(store: StoreName, seed: number, seconds: number): Pr
     await caller.callUntilAnswered('DELETE', `/schedules/${schedule.id}`)
     schedule.deletedAt = Date.now()
     const counts = await untilAtRest(caller)
-    while (Date.now() - stream.lastAt < SILENCE_MS) await wait(100)
+    await untilSilent(stream)
     await stream.stop()
     const { submissions, changes, limits } = load
     const rudeAnswers = [...caller.rudeAnswers, ...faults.badExits]
@@ -82,6 +83,12 @@ async function untilAtRest(caller: Caller): Promise<Record<string, number>> {
     }
     await wait(200)
   }
+}
+
+/** A broken queue may change tasks for ever. */
+async function untilSilent(stream: StreamReader): Promise<void> {
+  const until = Date.now() + SILENCE_MS_MAX
+  while (Date.now() - stream.lastAt < SILENCE_MS && Date.now() < until) await wait(100)
 }
 
 async function listAll(caller: Caller): Promise<TaskJson[]> {
