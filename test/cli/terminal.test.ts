@@ -1,6 +1,7 @@
 import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { join } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
 import { beforeAll, expect, it, vi } from 'vitest'
 import { durationText, plain, table, widthOf } from '../../src/cli/terminal.ts'
@@ -279,4 +280,21 @@ it('a command loads its own part of the program only', () => {
   expect(loaded.some((url) => url.endsWith('/cli/tasks.ts'))).toBe(true)
   expect(loaded.filter((url) => /\/(access|server|store|queue|worker|notify)\/|fastify|\/uuid\//.test(url))).toEqual([])
   expect(loaded.length).toBeLessThan(40)
+})
+
+it('a command in a clone does not load the compiler of TypeScript again', () => {
+  const names = `process.on('exit', () => process.stderr.write(process.moduleLoadList.join(' ')))`
+  const NODE_OPTIONS = `--import=data:text/javascript,${encodeURIComponent(names)}`
+  const { xqueue: script } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).scripts
+  const PATH = `${dirname(process.execPath)}:${process.env.PATH}`
+  const options = {
+    cwd: root,
+    encoding: 'utf8',
+    env: env({ PATH, NODE_OPTIONS, NODE_COMPILE_CACHE: undefined }),
+  } as const
+  const list = () => spawnSync('sh', ['-c', `${script} list`], options)
+  expect(list()).toMatchObject({ status: 0 })
+  const { stderr } = list()
+  expect(stderr).toContain('undici')
+  expect(stderr).not.toContain('amaro')
 })
