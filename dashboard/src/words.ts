@@ -667,7 +667,7 @@ export function switchLanguage(): void {
   redraw()
 }
 
-const PLURAL = /\[([^|\]]+)\|([^\]]+)\]/g
+const PLURAL = /\[([^[|\]]+)\|([^[\]]+)\]/g
 
 export function say(word: Word, x: string | number = '', y: string | number = ''): string {
   const text = (language === 'zh' ? zh : en)[word].replace(PLURAL, String(x) === '1' ? '$1' : '$2')

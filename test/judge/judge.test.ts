@@ -2,7 +2,7 @@ import { expect, it } from 'vitest'
 import { judge } from './judge.ts'
 import { STORES } from './judged-stores.ts'
 
-const SECONDS = 5
+const SECONDS = 4
 const SEED = 1
 const END_MS_MAX = 300_000
 

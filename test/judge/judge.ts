@@ -35,7 +35,7 @@ export async function judge(store: StoreName, seed: number, seconds: number): Pr
     (['serve', 'serve', 'worker', 'worker'] as const).map((what) => JudgedProcess.create(what, started, folder)),
   )
   try {
-    for (const process of processes) await process.start()
+    await Promise.all(processes.map((process) => process.start()))
     const caller = new Caller(processes.flatMap(({ url }) => url ?? []))
     const stream = new StreamReader(caller)
     await stream.start()

@@ -78,7 +78,7 @@ export class Load {
     const retries = random.between(0, 2)
     const failures = random.chance(0.2) ? random.between(1, 3) : 0
     const hangs = random.chance(0.03)
-    const slow = random.chance(0.1)
+    const slow = random.chance(0.15)
     const recent = this.#accepted.slice(-30)
     const isMistaken = random.chance(0.05)
     const body: Body = {
@@ -126,7 +126,7 @@ export class Load {
 
   async #change(): Promise<void> {
     if (this.#accepted.length === 0) return
-    const id = this.#random.one(this.#accepted.slice(-200))
+    const id = this.#random.one(this.#accepted.slice(-40))
     const what = this.#random.chance(0.6) || this.#successors.has(id) ? 'cancel' : 'retry'
     const change: Change = { what, id, status: null }
     this.changes.push(change)

@@ -21,7 +21,6 @@ const PROOFS: readonly [store: 'sqlite' | 'redis', broken: string][] = [
   ['sqlite', 'a start writes its event'],
   ['sqlite', 'retries end'],
   ['sqlite', 'a lost lease costs no attempt'],
-  ['sqlite', 'an attempt ends at its deadline'],
   ['sqlite', 'a permit comes back with its lease'],
   ['sqlite', 'a canceled task ends as canceled'],
   ['redis', 'the limit holds'],

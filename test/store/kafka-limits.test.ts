@@ -37,6 +37,7 @@ it('restores named limits and what tasks use after the state has lost everything
   await until(async () => expect((await queue.get([later!.task.id]))[0]).not.toBeNull())
   expect(await queue.limits()).toMatchObject([
     { name: 'disk', max: 4, setByOperator: { max: false } },
+    { name: 'group:t/acme', max: 2 },
     { name: 'net', max: 5, setByOperator: { max: true } },
     { name: 'tenant/*', max: 1, rate: { max: 7, perMs: 1_000 } },
     { name: 'tenant/big', max: 1, paused: true },
