@@ -6,7 +6,7 @@ import { expect, it } from 'vitest'
 import { removeAtExit } from '../fixtures/processes.ts'
 
 const TOGETHER = 2
-const FILES = 300
+const FILES = 100
 const OPEN = new URL('../../src/queue/open.ts', import.meta.url).href
 /** Opens each file in the moment in which all others do. */
 const CODE = `
