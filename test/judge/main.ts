@@ -22,6 +22,8 @@ if (!STORES.includes(values.store as StoreName)) {
 const minutes = Number(values.minutes)
 if (!(minutes > 0 && minutes <= 24 * 60)) throw new Error(`--minutes ${values.minutes} must be a number up to 1440`)
 
+// Its processes end with it.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(2))
 console.info(`store ${values.store}, seed ${values.seed}, ${minutes} minutes`)
 const { seen, violations } = await judge(values.store as StoreName, Number(values.seed), minutes * 60)
 if (values.file) writeFileSync(values.file, JSON.stringify(seen, null, 1))
