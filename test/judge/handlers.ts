@@ -15,8 +15,13 @@ async function run({ id, payload }: TaskWith<unknown>, { attempt, lease, signal 
     appendFileSync(file, `${JSON.stringify({ what, id, attempt, fence, pid: process.pid, at: Date.now() })}\n`)
   }
   tell('began')
-  await wait(hangs ? HANG_MS : ms, undefined, { signal })
-  if (attempt <= failures) throw new Error(`attempt ${attempt} fails on purpose`)
+  try {
+    await wait(hangs ? HANG_MS : ms, undefined, { signal })
+    if (attempt <= failures) throw new Error(`attempt ${attempt} fails on purpose`)
+  } catch (error) {
+    tell('failed')
+    throw error
+  }
   tell('ended')
   return { fence }
 }

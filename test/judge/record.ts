@@ -96,7 +96,7 @@ export interface StreamEvent {
 
 /** A line of a handler. */
 export interface Run {
-  what: 'began' | 'ended'
+  what: 'began' | 'ended' | 'failed'
   id: string
   attempt: number
   fence: number
