@@ -41,13 +41,16 @@ async function loud(values: unknown[], progress: (value: never) => void): Promis
 
 /** Writes on each look whether it holds its lease, and after which look it had stood still, until its signal aborts. */
 async function watch({ lease, signal }: HandlerContext): Promise<never> {
-  for (let before = performance.now(); ; before = performance.now()) {
+  for (let last = performance.now(); ; ) {
     await sleep(LOOK_MS)
-    if (performance.now() - before > STILL_MS) writeSync(2, `woke with fence ${lease.fence}\n`)
     const isOver = signal.aborted
+    const now = performance.now()
+    if (now - last > STILL_MS) writeSync(2, `woke with fence ${lease.fence}\n`)
+    last = now
     writeSync(2, `looked: ${lease.isHeld()}\n`)
-    if (isOver) writeSync(2, 'aborted\n')
-    signal.throwIfAborted()
+    if (!isOver) continue
+    writeSync(2, 'aborted\n')
+    throw signal.reason
   }
 }
 

@@ -8,15 +8,19 @@ const STILL_MS = 1_500
 /** Writes on each look whether it holds its lease, and after which look it had stood still, until its signal aborts. */
 async function watch(_task: unknown, { lease, signal }: HandlerContext): Promise<never> {
   let wokeAt = 0
-  for (let before = performance.now(); ; before = performance.now()) {
+  for (let last = performance.now(); ; ) {
     await sleep(LOOK_MS)
-    if (performance.now() - before > STILL_MS) {
-      wokeAt = performance.now()
+    const isOver = signal.aborted
+    const now = performance.now()
+    if (now - last > STILL_MS) {
+      wokeAt = now
       writeSync(1, `woke with fence ${lease.fence}\n`)
     }
+    last = now
     writeSync(1, `looked: ${lease.isHeld()}\n`)
-    if (signal.aborted) writeSync(1, `aborted after ${Math.round(performance.now() - wokeAt)} ms\n`)
-    signal.throwIfAborted()
+    if (!isOver) continue
+    writeSync(1, `aborted after ${Math.round(performance.now() - wokeAt)} ms\n`)
+    throw signal.reason
   }
 }
 

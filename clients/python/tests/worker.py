@@ -73,16 +73,18 @@ def unruly(attempt: Attempt) -> object:
 
 def watch(attempt: Attempt) -> object:
     """Writes on each look whether it holds its lease, and after which look it had stood still, until it is stopped."""
+    last = time.monotonic()
     while True:
-        before = time.monotonic()
         time.sleep(0.005)
-        if time.monotonic() - before > 0.5:
-            print(f"woke with fence {attempt.fence}", file=sys.stderr)
         is_over = attempt.canceled
+        now = time.monotonic()
+        if now - last > 0.5:
+            print(f"woke with fence {attempt.fence}", file=sys.stderr)
+        last = now
         print(f"looked: {str(attempt.is_held()).lower()}", file=sys.stderr)
         if is_over:
             print("aborted", file=sys.stderr)
-        attempt.check()
+            attempt.check()
 
 
 def gated(attempt: Attempt) -> object:

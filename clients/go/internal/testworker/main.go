@@ -124,13 +124,14 @@ func unruly(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
 
 // watch writes on each look whether it holds its lease, and after which look it had stood still, until it is stopped.
 func watch(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
-	for {
-		before := time.Now()
+	for last := time.Now(); ; {
 		time.Sleep(5 * time.Millisecond)
-		if time.Since(before) > time.Second/2 {
+		isOver := ctx.Err() != nil
+		now := time.Now()
+		if now.Sub(last) > time.Second/2 {
 			log.Printf("woke with fence %d", attempt.Fence())
 		}
-		isOver := ctx.Err() != nil
+		last = now
 		log.Printf("looked: %v", attempt.IsHeld())
 		if isOver {
 			log.Print("aborted")
