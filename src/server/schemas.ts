@@ -1,5 +1,4 @@
 import { Type } from 'typebox'
-import { CURSOR_CHARS_MAX } from '../queue/queue.ts'
 import { ON_FAILURE } from '../task/flow.ts'
 import { STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
 import { BatchSchema, GroupSchema, TAG_FILTER_PATTERN, TypeNameSchema } from '../task/task-input.ts'
@@ -45,7 +44,6 @@ export const ListSchema = Type.Object(
     ),
     cursor: Type.Optional(
       Type.String({
-        maxLength: CURSOR_CHARS_MAX,
         format: CURSOR_FORMAT,
         description: 'next_cursor of the previous page',
       }),

@@ -334,7 +334,7 @@ export interface ListQuery extends TaskFilter {
 }
 
 /** A page of tasks or of events ends when this many bytes have been read for it. */
-/** A cursor goes into a URL. */
+/** A cursor goes into a URL, and the headers of a call may have 16 KiB. */
 export const CURSOR_CHARS_MAX = 8_192
 export const PAGE_BYTES_MAX = 4 * 1024 * 1024
 
