@@ -109,7 +109,7 @@ export class Load {
     if (isMistaken && submission.ids.length > 0) this.#caller.rudeAnswers.push(`accepted: ${JSON.stringify(body)}`)
     // The same key again, from the start or much later.
     if (key !== undefined && submission.ids.length > 0 && this.#random.chance(0.1)) {
-      this.#note(submission, await this.#caller.call('POST', '/tasks', body))
+      this.#note(submission, await this.#caller.callUntilAnswered('POST', '/tasks', body))
     }
   }
 

@@ -238,13 +238,17 @@ function* order({ events, submissions }: Seen) {
   }
 }
 
-/** A task starts after all tasks that it waits for have succeeded. */
+/** A task starts after all tasks that it waits for have succeeded. In a cluster, only their times tell the order. */
 function* predecessors({ events, submissions }: Seen) {
   const afterOf = new Map(submissions.flatMap(({ ids, body }) => ids.map((id) => [id, body.after ?? []])))
-  const succeeded = new Set<string>()
-  for (const { task_id, status } of events) {
-    if (status === 'success') succeeded.add(task_id)
-    const missing = status === 'processing' ? (afterOf.get(task_id) ?? []).filter((id) => !succeeded.has(id)) : []
+  const succeededAt = new Map(
+    events.flatMap(({ task_id, status, timestamp }) =>
+      status === 'success' ? [[task_id, Date.parse(timestamp)]] : [],
+    ),
+  )
+  for (const { task_id, timestamp } of firstStarts(events)) {
+    const at = Date.parse(timestamp) + ROUNDING_MS
+    const missing = (afterOf.get(task_id) ?? []).filter((id) => !((succeededAt.get(id) ?? Infinity) <= at))
     if (missing.length > 0) yield `${task_id} started before ${missing} succeeded`
   }
 }
