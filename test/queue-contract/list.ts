@@ -29,6 +29,14 @@ export function listContract(fixture: Fixture): void {
       })
     })
 
+    it('lists more than a thousand tasks that were submitted, and ended, one by one', async () => {
+      const ids: string[] = []
+      for (let n = 0; n < 1_100; n++) ids.push((await submit({})).id)
+      expect(await all({}, 1_000)).toEqual(ids.toReversed())
+      for (const id of ids) await fixture.queue.cancel({ ids: [id] })
+      expect(new Set(await all({ status: 'canceled' }, 1_000))).toEqual(new Set(ids))
+    })
+
     it('lists the tasks of very many types in pages whose cursors stay short', async () => {
       const types = Array.from({ length: 120 }, (_, n) => `${'t'.repeat(90)}${n}`)
       for (const type of types) await fixture.queue.configureType(type, { declared: true })

@@ -52,11 +52,11 @@ local function offer(step, page, ref, place, suits)
   return page.lookups_left > 0 and page.found_tasks < page.most and page.bytes_left > 0
 end
 
--- The position to continue from is the last task that was read.
+-- The position to continue from is the last task that was read. It is read once more, so there is one more to read.
 local function walk_index(step, page)
   local ms, n = page.from:match('^(%d+)-(%d+)$')
   local newest = page.from == '' and '+' or page.from
-  for _, item in ipairs(call('XREVRANGE', step.prefix .. KEY.index, newest, '-', 'COUNT', page.lookups_left)) do
+  for _, item in ipairs(call('XREVRANGE', step.prefix .. KEY.index, newest, '-', 'COUNT', page.lookups_left + 1)) do
     local place = task_index.unpack(item)
     if place.ref and place.entry ~= page.from and not offer(step, page, place.ref, place.entry) then return end
     for index = #place.runs, 1, -1 do
@@ -75,7 +75,7 @@ end
 local function walk_done(step, page, status)
   local entry, skip = page.from:match('^(%S+) (%d+)$')
   local stream = step.prefix .. KEY.done .. status
-  for _, item in ipairs(call('XREVRANGE', stream, entry or '+', '-', 'COUNT', page.lookups_left)) do
+  for _, item in ipairs(call('XREVRANGE', stream, entry or '+', '-', 'COUNT', page.lookups_left + 1)) do
     local place = done.unpack(item)
     local refs = done.refs_of(place)
     local function suits(found, text, ref)
