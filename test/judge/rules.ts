@@ -282,8 +282,14 @@ function* fences({ runs, tasks }: Seen) {
 }
 
 /** Two runs of a task overlap only if something broke after the first one began. */
-function* overlap({ runs, faults }: Seen) {
+function* overlap({ runs, faults, tasks, changes }: Seen) {
+  // The queue ends these before their handlers have stopped.
+  const stopped = new Set([
+    ...tasks.flatMap(({ id, payload }) => (payload?.hangs ? [id] : [])),
+    ...changes.flatMap(({ what, id }) => (what === 'cancel' ? [id] : [])),
+  ])
   for (const [id, lines] of Map.groupBy(runs, (run) => run.id)) {
+    if (stopped.has(id)) continue
     const byFence = [...Map.groupBy(lines, ({ fence }) => fence).values()].map(([began, end]) => ({
       began: began!,
       end,
