@@ -1,6 +1,7 @@
 import type { Facts, Holder, Store, TaskFacts } from '../store/store.ts'
 import { isFinal } from '../task/status.ts'
 import type { Task } from '../task/task.ts'
+import { isOfGroup, nameOfGroupLimit } from '../task/uses.ts'
 
 /** The reason why a task is not running, in the order in which the reasons are checked. */
 export interface Explanation {
@@ -74,7 +75,7 @@ export async function explain(store: Store, id: string): Promise<Explanation | n
   if (!workers.some((worker) => worker.types.includes(task.type))) return because('no_worker')
   const first = limits.find(({ reason }) => reason === 'limit_reached') ?? limits[0]
   if (first) {
-    const isGroup = first.name.startsWith('group:')
+    const isGroup = isOfGroup(first.name)
     const reason = isGroup ? 'group_limit_reached' : first.reason
     return because(reason, first.until, first.reason === 'limit_reached' ? first.holders : holders)
   }
@@ -92,7 +93,7 @@ function limitsInTheWay({ now, limits }: Facts, type: Facts['types'][number], fo
     inUse: type.counts.processing,
   }
   const ofGroup: Rules = {
-    name: `group:${type.type}/${task.group}`,
+    name: nameOfGroupLimit(type.type, task.group ?? ''),
     max: task.group === null ? null : groupLimit,
     inUse: holdersOfGroup.length,
     holders: holdersOfGroup,

@@ -2,6 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import type { Holder, LimitChange, LimitHolder, LimitInfo, Queue, TypeInfo } from '../queue/queue.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { isoTime } from '../task/task-json.ts'
+import { nameOfGroupLimit } from '../task/uses.ts'
 import type { ServerContext } from './route.ts'
 import { holderJson, rateJson } from './type-json.ts'
 import { changeType, oneType } from './types.ts'
@@ -91,7 +92,7 @@ function ofGroups(context: ServerContext, request: FastifyRequest, type: string)
 
 function ofGroup(context: ServerContext, request: FastifyRequest, type: string, group: string): Target {
   const { queue } = context
-  const name = `group:${type}/${group}`
+  const name = nameOfGroupLimit(type, group)
   const read = async () => {
     const info = await oneType(queue, type)
     const [own] = await queue.limits({ names: [name] })
@@ -179,7 +180,7 @@ function typeLimit({ type, maxConcurrency, rate, paused, heldUntil, processing, 
 }
 
 function groupLimit({ type }: TypeInfo, group: string, max: number | null, holders: readonly Holder[] | null) {
-  const name = `group:${type}/${group}`
+  const name = nameOfGroupLimit(type, group)
   const none = { rate: null, paused: false, held_until: null, waiting: null }
   return { name, max, ...none, in_use: holders === null ? null : holders.length } satisfies LimitJson
 }

@@ -35,6 +35,11 @@ export function nameOfGroupLimit(type: string, group: string): string {
   return `${OF_GROUP}${type}/${group}`
 }
 
+/** The type in the name of the limit of one group. */
+export function typeOfGroupLimit(name: string): string {
+  return name.slice(OF_GROUP.length, name.indexOf('/'))
+}
+
 export function isOfGroup(name: string): boolean {
   return name.startsWith(OF_GROUP)
 }

@@ -1,4 +1,4 @@
-import { familyOf, hasUnits, isOfGroup, nameOfGroupLimit, type Uses } from '../../../task/uses.ts'
+import { familyOf, hasUnits, isOfGroup, nameOfGroupLimit, typeOfGroupLimit, type Uses } from '../../../task/uses.ts'
 import type { LimitHolder } from '../../facts.ts'
 import { changedLimit, createsLimit, type LimitRecord, NEW_LIMIT } from '../../limit-record.ts'
 import { limitInUse, limitNotPlaceable, tooManyLimits, unknownLimit } from '../../refusals.ts'
@@ -170,7 +170,7 @@ export class NamedLimits {
     const homes = await this.#homes.of(names.filter((name) => !isOfGroup(name)))
     for (const name of names) {
       if (!isOfGroup(name)) continue
-      homes.set(name, this.#database.partitionOf(name.slice(name.indexOf(':') + 1, name.indexOf('/'))))
+      homes.set(name, this.#database.partitionOf(typeOfGroupLimit(name)))
     }
     return homes
   }

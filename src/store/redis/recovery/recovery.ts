@@ -66,8 +66,6 @@ export class Recovery {
 
   /**
    * Each partition answers for itself, because a node can lose its own data only; the least complete partition decides.
-   * Partitions are acquired in their order: two owners that each hold some of them would otherwise wait for each other
-   * for ever.
    */
   async restoring(owner = '', leaseMs = 0, beginsReading = ''): Promise<Completeness> {
     const done = beginsReading === '' ? '' : '1'
@@ -78,10 +76,18 @@ export class Recovery {
       const args = ['', owner, String(leaseMs), done, ...reader]
       return this.#database.link.run<Completeness>('restoring', partition, args)
     }
-    const all: Completeness[] = []
-    if (owner === '') all.push(...(await Promise.all(this.#database.perPartition(ask))))
-    while (all.length < this.#database.count && all.at(-1) !== 'another') all.push(await ask(all.length))
+    const all = owner === '' ? await Promise.all(this.#database.perPartition(ask)) : await this.#inOrder(ask)
     return LEAST_COMPLETE_FIRST.find((completeness) => all.includes(completeness))!
+  }
+
+  /**
+   * Acquires one partition after the other, until another owner has one: two owners that each hold some of them would
+   * wait for each other for ever.
+   */
+  async #inOrder(ask: (partition: number) => Promise<Completeness>): Promise<Completeness[]> {
+    const all: Completeness[] = []
+    while (all.length < this.#database.count && all.at(-1) !== 'another') all.push(await ask(all.length))
+    return all
   }
 
   /** In each partition, some at a time, in the given order. Ids of other queues are skipped. */

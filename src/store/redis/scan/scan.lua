@@ -52,13 +52,13 @@ local function offer(step, page, ref, place, suits)
   return page.lookups_left > 0 and page.found_tasks < page.most and page.bytes_left > 0
 end
 
--- The position to continue from is the last task that was read. It is read once more, so there is one more to read.
+-- The position to continue from is the last task that was read. It may lie within a run, which has an earlier entry.
 local function walk_index(step, page)
   local ms, n = page.from:match('^(%d+)-(%d+)$')
-  local newest = page.from == '' and '+' or page.from
-  for _, item in ipairs(call('XREVRANGE', step.prefix .. KEY.index, newest, '-', 'COUNT', page.lookups_left + 1)) do
+  local newest = page.from == '' and '+' or '(' .. page.from
+  for _, item in ipairs(call('XREVRANGE', step.prefix .. KEY.index, newest, '-', 'COUNT', page.lookups_left)) do
     local place = task_index.unpack(item)
-    if place.ref and place.entry ~= page.from and not offer(step, page, place.ref, place.entry) then return end
+    if place.ref and not offer(step, page, place.ref, place.entry) then return end
     for index = #place.runs, 1, -1 do
       local run = place.runs[index]
       for its_n = run.n + run.tasks - 1, run.n, -1 do
@@ -71,7 +71,7 @@ local function walk_index(step, page)
   page.next_from = ''
 end
 
--- The position is `<entry> <how many tasks of it were read>`.
+-- The position is `<entry> <how many tasks of it were read>`. That entry, which may have no more, is read again.
 local function walk_done(step, page, status)
   local entry, skip = page.from:match('^(%S+) (%d+)$')
   local stream = step.prefix .. KEY.done .. status

@@ -1,5 +1,14 @@
 import type { TaskSpec } from '../../../task/task.ts'
-import { familyOf, hasUnits, isOfEachKey, isOfGroup, limitsOfLane, type Uses } from '../../../task/uses.ts'
+import {
+  familyOf,
+  hasUnits,
+  isOfEachKey,
+  isOfGroup,
+  limitsOfLane,
+  nameOfGroupLimit,
+  typeOfGroupLimit,
+  type Uses,
+} from '../../../task/uses.ts'
 import { changedLimit, createsLimit, type LimitRecord, NEW_LIMIT } from '../../limit-record.ts'
 import { limitInUse, refuseUses, tooManyLimits, unknownLimit } from '../../refusals.ts'
 import { LIMITS_MAX, type LimitChange, type LimitFacts, type LimitHolder, type Rate } from '../../store.ts'
@@ -83,8 +92,8 @@ export class Limits {
   ofGroups(type: string, each: number | null): GroupLimit {
     let own = this.#ofGroups.get(type)
     if (own === undefined) {
-      const prefix = `group:${type}/`
-      const rows = this.#database.all('limitsOfGroups', prefix, `group:${type}0`) // 0 follows / in the order of texts
+      const prefix = nameOfGroupLimit(type, '')
+      const rows = this.#database.all('limitsOfGroups', prefix, behind(prefix))
       own = new Map(rows.map(({ name, max }) => [(name as string).slice(prefix.length), max as number | null]))
       this.#ofGroups.set(type, own)
     }
@@ -256,7 +265,7 @@ export class Limits {
 
   #changed(tx: Tx, name: string): void {
     if (isOfGroup(name)) {
-      const type = name.slice('group:'.length, name.indexOf('/'))
+      const type = typeOfGroupLimit(name)
       this.#database.run('ringAllFreed', type)
       tx.touchedTypes.add(type)
       return
@@ -264,8 +273,8 @@ export class Limits {
     tx.freedLimits.add(name)
     if (!isOfEachKey(name)) return
     const prefix = name.slice(0, -1)
-    const end = `${prefix.slice(0, -1)}0` // 0 follows / in the order of texts
-    for (const row of this.#database.all('blockedBetween', prefix, end)) tx.freedLimits.add(row.name as string)
+    for (const row of this.#database.all('blockedBetween', prefix, behind(prefix)))
+      tx.freedLimits.add(row.name as string)
   }
 
   #open(tx: Tx): void {
@@ -345,6 +354,11 @@ export class Limits {
 }
 
 const isArray = Array.isArray as (value: unknown) => value is readonly string[]
+
+/** The end of the names that begin with a text with `/` at its end, which 0 follows in the order of texts. */
+function behind(prefix: string): string {
+  return `${prefix.slice(0, -1)}0`
+}
 
 function isOnlyHold({ paused, heldUntil, ...change }: LimitChange): boolean {
   return heldUntil !== undefined && paused === undefined && !createsLimit(change)

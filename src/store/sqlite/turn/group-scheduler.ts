@@ -201,16 +201,7 @@ export class GroupScheduler {
     }
     if (lanes.size === 0) return
     const all = [...lanes.values()]
-    const timed = Map.groupBy(
-      all.filter(({ type }) => this.#time.isOf(type)),
-      ({ type, priority }) => `${type} ${priority}`,
-    )
-    const positions = new Map(
-      [...timed.values()].flatMap((some) => {
-        const at = this.#time.positions(some)
-        return some.map((lane, index) => [lane, at[index]!] as const)
-      }),
-    )
+    const positions = this.#time.positions(all)
     const served = all.map((one) => {
       const { type, priority, lane, group } = one
       return [type, priority, lane, limitOf(type).of(group), group, positions.get(one) ?? null]

@@ -27,10 +27,16 @@ export class SharedTime {
     this.isOf = isOf
   }
 
-  /** The positions of lanes of one type and priority after these numbers of starts, in their order. */
-  positions(lanes: readonly (Lane & { starts: number })[]): number[] {
-    const [first] = lanes
-    if (!first) return []
+  /** The positions after these numbers of starts, of those lanes whose types share running time. */
+  positions<L extends Lane & { starts: number }>(lanes: readonly L[]): Map<L, number> {
+    const timed = lanes.filter(({ type }) => this.isOf(type))
+    const together = Map.groupBy(timed, ({ type, priority }) => `${type} ${priority}`)
+    return new Map([...together.values()].flatMap((some) => this.#positionsOf(some)))
+  }
+
+  /** Of lanes of one type and priority, in their order. */
+  #positionsOf<L extends Lane & { starts: number }>(lanes: readonly L[]): (readonly [L, number])[] {
+    const first = lanes[0]!
     const clock = this.#clock(first)
     const froms = lanes.map(({ type, priority, lane, starts }) => {
       const { served = 0, pace = null } = this.#database.get('laneTime', type, priority, lane) ?? {}
@@ -40,7 +46,7 @@ export class SharedTime {
       return { from, position: from + starts * expected }
     })
     this.#database.run('advanceClock', first.type, first.priority, froms[0]!.from)
-    return froms.map(({ position }) => position)
+    return froms.map(({ position }, index) => [lanes[index]!, position] as const)
   }
 
   /** An attempt of a lane has ended. */
