@@ -35,13 +35,7 @@ export function BatchView({ name }: { name: string }) {
     restUntil.current = performance.now() + (performance.now() - began) / COUNTING_SHARE
   }, [])
   if (state === 'none') {
-    return (
-      <Missing says={say('noBatch')} id={name}>
-        <a class="button" href="#/tasks">
-          {say('tasks')}
-        </a>
-      </Missing>
-    )
+    return <Missing says={say('noBatch')} id={name} />
   }
   if (!state) return null
   const cancelRest = () => {

@@ -59,6 +59,15 @@ export async function confirmedRun(question: Question, act: () => Promise<string
   )
 }
 
+/** Asks before a schedule or a limit is removed, and tells that it was. @param effect what follows from it */
+export function confirmedRemoval(name: string, effect: string, act: () => Promise<unknown>): Promise<void> {
+  const question = { title: say('ask_drop', name), detail: effect, action: say('drop'), isDanger: true }
+  return confirmedRun(question, async () => {
+    await act()
+    return say('wasRemoved', name)
+  })
+}
+
 function dismiss(id: number): void {
   toasts = toasts.filter((each) => each.id !== id)
   redraw()

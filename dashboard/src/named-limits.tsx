@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks'
 import { call, get, type Holder, type NamedLimit } from './api.ts'
-import { confirmedRun } from './feedback.tsx'
+import { confirmedRemoval } from './feedback.tsx'
 import { live, useEachSecond, useLive } from './live.ts'
 import { FilterField } from './order.tsx'
 import { ErrorLine, Meter, Panel, useAction } from './parts.tsx'
@@ -83,18 +83,7 @@ function Row({ limit }: { limit: NamedLimit }) {
   }
   // The limit of one group has a maximum only.
   const isOfGroup = name.startsWith('group:')
-  const remove = () => {
-    const question = {
-      title: say('ask_drop', name),
-      detail: say('effect_drop_limit'),
-      action: say('drop'),
-      isDanger: true,
-    }
-    void confirmedRun(question, async () => {
-      await call('DELETE', pathOf(name))
-      return say('scheduleRemoved', name)
-    })
-  }
+  const remove = () => confirmedRemoval(name, say('effect_drop_limit'), () => call('DELETE', pathOf(name)))
   const switchOn = () => run(() => call('POST', `${pathOf(name)}/${isStopped ? 'resume' : 'pause'}`))
   return (
     <tbody>

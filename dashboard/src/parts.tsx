@@ -217,15 +217,25 @@ export function usePageTitle(title: string | null): void {
   }, [title])
 }
 
+interface MissingProps {
+  says: string
+  id: string
+  /** Where to go on, with its text; default the list of tasks. */
+  link?: string
+  to?: string
+}
+
 /** In place of a thing that is not there, or no longer. */
-export function Missing({ says, id, children }: { says: string; id: string; children: ComponentChildren }) {
+export function Missing({ says, id, link = '#/tasks', to = say('tasks') }: MissingProps) {
   return (
     <div class="empty">
       <h1>{says}</h1>
       <p>
         <code>{id}</code>
       </p>
-      {children}
+      <a class="button" href={link}>
+        {to}
+      </a>
     </div>
   )
 }

@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks'
 import { call, get, type Schedule } from './api.ts'
-import { confirmedRun, toast } from './feedback.tsx'
+import { confirmedRemoval, toast } from './feedback.tsx'
 import { JsonView } from './json-view.tsx'
 import { useEachSecond } from './live.ts'
 import { FilterField } from './order.tsx'
@@ -61,19 +61,11 @@ function Row({ schedule, changed }: { schedule: Schedule; changed: () => Promise
         () => toast(done),
         (refused: Error) => toast(refused.message, true),
       )
-  const remove = () => {
-    const question = {
-      title: say('ask_drop', id),
-      detail: say('effect_drop'),
-      action: say('drop'),
-      isDanger: true,
-    }
-    void confirmedRun(question, async () => {
+  const remove = () =>
+    confirmedRemoval(id, say('effect_drop'), async () => {
       await call('DELETE', path)
       await changed()
-      return say('scheduleRemoved', id)
     })
-  }
   return (
     <Panel title={id} aside={<Timing schedule={schedule} />}>
       <div class="schedule-row">

@@ -38,13 +38,7 @@ export function TaskView({ id }: { id: string }) {
   useEffect(() => run(read), [id, heard?.status, heard?.attempts, generation])
   usePageTitle(task && `${task.type} ${shortId(id)} · ${say(task.status)}`)
   if (gone) {
-    return (
-      <Missing says={say('gone')} id={id}>
-        <a class="button" href="#/tasks">
-          {say('tasks')}
-        </a>
-      </Missing>
-    )
+    return <Missing says={say('gone')} id={id} />
   }
   if (!task) return <ErrorLine error={error} />
   const progress = task.status === 'processing' ? (heard?.progress ?? task.progress) : task.progress

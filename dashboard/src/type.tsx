@@ -24,13 +24,7 @@ export function TypeView({ type, theme }: { type: string; theme: string }) {
   usePageTitle(type)
   if (!info && !stats) return null
   if (!info) {
-    return (
-      <Missing says={say('noType')} id={type}>
-        <a class="button" href={addressOf({ type })}>
-          {say('tasks')}
-        </a>
-      </Missing>
-    )
+    return <Missing says={say('noType')} id={type} link={addressOf({ type })} />
   }
   return (
     <>

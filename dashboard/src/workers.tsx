@@ -128,13 +128,7 @@ export function WorkerView({ id }: { id: string }) {
   }, [id])
   if (worker === undefined) return null
   if (worker === null) {
-    return (
-      <Missing says={say('noWorkerOf')} id={id}>
-        <a class="button" href="#/workers">
-          {say('workers')}
-        </a>
-      </Missing>
-    )
+    return <Missing says={say('noWorkerOf')} id={id} link="#/workers" to={say('workers')} />
   }
   const { host, pid, types, running, concurrency, started_at, last_seen } = worker
   return (
