@@ -8,7 +8,7 @@ const ANSWER_MS_MAX = 120_000
 
 /** Calls one of several servers, and notes errors that are no problem documents, or that are the server's own. */
 export class Caller {
-  readonly rudeAnswers: string[] = []
+  readonly badAnswers: string[] = []
   readonly #urls: readonly string[]
   #next = 0
 
@@ -37,7 +37,7 @@ export class Caller {
       const kind = answer.headers.get('content-type') ?? ''
       const isProblem = kind.startsWith('application/problem+json') && JSON.parse(text).code
       if (!answer.ok && (!isProblem || answer.status === 500)) {
-        this.rudeAnswers.push(`${method} ${path}: ${answer.status} ${kind} ${text.slice(0, 200)}`)
+        this.badAnswers.push(`${method} ${path}: ${answer.status} ${kind} ${text.slice(0, 200)}`)
       }
       return { status: answer.status, body: text.startsWith('{') ? JSON.parse(text) : text }
     } catch {

@@ -7,7 +7,7 @@ const SEED = 1
 const END_MS_MAX = 300_000
 
 it.each(STORES)(
-  'finds nothing that the documentation does not promise, on %s',
+  'finds no broken promise on %s',
   async (store) => {
     const { seen, violations } = await judge(store, SEED, SECONDS)
     expect(violations).toEqual([])

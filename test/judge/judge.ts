@@ -53,9 +53,9 @@ export async function judge(store: StoreName, seed: number, seconds: number): Pr
     await untilSilent(stream)
     await stream.stop()
     const { submissions, changes, limits } = load
-    const rudeAnswers = [...caller.rudeAnswers, ...faults.badExits]
+    const badAnswers = [...caller.badAnswers, ...faults.badExits]
     const { events, gaps } = stream
-    const seen = { submissions, changes, limits, schedule, faults: faults.faults, events, gaps, counts, rudeAnswers }
+    const seen = { submissions, changes, limits, schedule, faults: faults.faults, events, gaps, counts, badAnswers }
     const all: Seen = { ...seen, units: started.units, runs: runsIn(folder), tasks: await listAll(caller) }
     return { seen: all, violations: judged(all) }
   } finally {

@@ -57,7 +57,7 @@ export class Load {
   #track(work: Promise<void>): void {
     const tracked = work
       .catch((error: Error) => {
-        this.#caller.rudeAnswers.push(error.message)
+        this.#caller.badAnswers.push(error.message)
       })
       .finally(() => this.#running.delete(tracked))
     this.#running.add(tracked)
@@ -106,7 +106,7 @@ export class Load {
         ? await this.#caller.call('POST', '/tasks', body)
         : await this.#caller.callUntilAnswered('POST', '/tasks', body)
     this.#note(submission, answer)
-    if (isMistaken && submission.ids.length > 0) this.#caller.rudeAnswers.push(`accepted: ${JSON.stringify(body)}`)
+    if (isMistaken && submission.ids.length > 0) this.#caller.badAnswers.push(`accepted: ${JSON.stringify(body)}`)
     // The same key again, from the start or much later.
     if (key !== undefined && submission.ids.length > 0 && this.#random.chance(0.1)) {
       this.#note(submission, await this.#caller.callUntilAnswered('POST', '/tasks', body))

@@ -18,7 +18,7 @@ export interface Seen {
   /** Counts by status, as the statistics report them at the end. */
   counts: Record<string, number>
   /** Answers that the API does not promise. */
-  rudeAnswers: string[]
+  badAnswers: string[]
 }
 
 /** What the handler of a task does. */

@@ -44,7 +44,7 @@ function honest(): Seen {
     limits: [],
     faults: [],
     gaps: [],
-    rudeAnswers: [],
+    badAnswers: [],
   }
   return { submissions, schedule, events, runs, tasks: all, counts, ...rest }
 }
@@ -148,7 +148,7 @@ const FORGED: Readonly<Record<keyof typeof RULES, readonly ((seen: Seen) => void
       seen.runs.push({ what: 'began', id: 't0', attempt: 1, fence: 2, pid: 2, at: START + 101 })
     },
   ],
-  problems: [(seen) => seen.rudeAnswers.push('503 text/html')],
+  problems: [(seen) => seen.badAnswers.push('503 text/html')],
 }
 
 it('finds nothing in a record without a fault', () => {

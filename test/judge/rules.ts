@@ -308,6 +308,6 @@ function isOver(end: Run | undefined, at: number): boolean {
   return end !== undefined && end.at <= at + ROUNDING_MS
 }
 
-function* problems({ rudeAnswers }: Seen) {
-  yield* rudeAnswers
+function* problems({ badAnswers }: Seen) {
+  yield* badAnswers
 }
