@@ -75,10 +75,7 @@ export async function call<T>(...asked: Parameters<typeof exchange>): Promise<T>
   }
 }
 
-/**
- * If the server closes a kept connection before it answers, a repeatable call is sent again at
- * once on another one.
- */
+/** If the server closes a kept connection before it answers, a repeatable call is sent again at once on another one. */
 async function exchange<T>(
   server: Server,
   method: string,

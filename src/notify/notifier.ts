@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { EventsPage, EventsReader } from '../queue/queue.ts'
 import { LimitWatch } from '../task/limit-watch.ts'
+import { pagesOf } from '../task/pages.ts'
 import type { LinkOptions } from './connect.ts'
 import { Link } from './link.ts'
 import type { Live, LiveOptions } from './live.ts'
@@ -239,13 +240,10 @@ export class Notifier implements Live {
   /** Where retained states would be wrong for good: tells the present state of all that is kept. */
   async #publishStates(link: Link, because: string, before = Number.POSITIVE_INFINITY): Promise<void> {
     this.#options.logger.warn({ broker: this.#where }, `${because}: publishing the current states`)
-    let cursor: string | null = null
-    do {
-      const page = await this.#options.queue.list({ limit: PAGE, ...(cursor === null ? {} : { cursor }) })
-      const unchanged = page.tasks.filter(({ updatedAt }) => updatedAt <= before)
+    for await (const { tasks } of pagesOf((at) => this.#options.queue.list({ limit: PAGE, ...at }))) {
+      const unchanged = tasks.filter(({ updatedAt }) => updatedAt <= before)
       await link.publish(unchanged.map((task) => this.#topics.ofTask(task)))
-      cursor = page.nextCursor
-    } while (cursor !== null)
+    }
   }
 
   #down(error: Error & { tryOtherVersion?: boolean }): void {

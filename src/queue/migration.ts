@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Remembered } from '../store/state.ts'
 import { mayHaveAttempts } from '../task/attempt.ts'
 import { effectOf } from '../task/flow.ts'
+import { pagesOf } from '../task/pages.ts'
 import { FINAL_STATUSES, isFinal } from '../task/status.ts'
 import { specOfTask, type Task } from '../task/task.ts'
 import { isOfGroup } from '../task/uses.ts'
@@ -213,13 +214,5 @@ async function accept(tasks: readonly Remembered[], to: Queue): Promise<{ from: 
 }
 
 async function* pages(from: Queue, query: ListQuery): AsyncGenerator<Task[]> {
-  let cursor: string | null = null
-  do {
-    const page: Awaited<ReturnType<Queue['list']>> = await from.list({
-      ...query,
-      ...(cursor === null ? {} : { cursor }),
-    })
-    if (page.tasks.length > 0) yield page.tasks
-    cursor = page.nextCursor
-  } while (cursor !== null)
+  for await (const { tasks } of pagesOf((at) => from.list({ ...query, ...at }))) if (tasks.length > 0) yield tasks
 }

@@ -43,7 +43,7 @@ export function addRoute(server: FastifyInstance, route: Route): void {
     },
     ...(bodyLimit ? { bodyLimit } : {}),
     preValidation: (request, _reply, done) => {
-      if (querystring) coerceQuery(request.query as Record<string, unknown>)
+      if (querystring) coerceQuery(request.query as Record<string, unknown>, querystring)
       if (request.body === undefined && method === 'POST') request.body = {}
       try {
         before?.(request)
@@ -63,12 +63,12 @@ function securityOf(scope: RouteScope): Record<string, []>[] {
 }
 
 /** Query strings contain text only: numbers and booleans are converted. Bodies are not converted. */
-function coerceQuery(query: Record<string, unknown>): void {
-  for (const name of ['limit', 'offset', 'after']) {
-    const value = query[name]
-    if (typeof value === 'string' && /^-?\d{1,15}$/.test(value)) query[name] = Number(value)
-  }
-  for (const name of ['stats', 'limits']) {
-    if (query[name] === 'true' || query[name] === 'false') query[name] = query[name] === 'true'
+function coerceQuery(query: Record<string, unknown>, schema: object): void {
+  const { properties } = schema as { properties: Record<string, { type?: string }> }
+  for (const [name, value] of Object.entries(query)) {
+    if (typeof value !== 'string' || !Object.hasOwn(properties, name)) continue
+    const { type } = properties[name]!
+    if (type === 'integer' && /^-?\d{1,15}$/.test(value)) query[name] = Number(value)
+    if (type === 'boolean' && (value === 'true' || value === 'false')) query[name] = value === 'true'
   }
 }

@@ -1,5 +1,6 @@
 import { Type } from 'typebox'
 import type { Changed, Queue, TaskFilter } from '../queue/queue.ts'
+import { pagesOf } from '../task/pages.ts'
 import { CHANGEABLE_STATUSES, FINAL_STATUSES, type Status } from '../task/status.ts'
 import { count as countOf } from './fields.ts'
 
@@ -58,12 +59,9 @@ export async function countAll(
 /** The ids of matching tasks, status by status; `isLast`: no page of the status follows. */
 async function* pages(queue: Queue, statuses: readonly Status[], filter: TaskFilter) {
   for (const status of statuses.filter((each) => filter.status === undefined || each === filter.status)) {
-    let cursor: string | null = null
-    do {
-      const at = cursor === null ? {} : { cursor }
-      const page = await queue.list({ ...filter, status, limit: PAGE, bare: true, ...at })
-      cursor = page.nextCursor
-      yield { ids: page.tasks.map(({ id }) => id), isLast: cursor === null }
-    } while (cursor !== null)
+    const read = (at: { cursor?: string }) => queue.list({ ...filter, status, limit: PAGE, bare: true, ...at })
+    for await (const { tasks, nextCursor } of pagesOf(read)) {
+      yield { ids: tasks.map(({ id }) => id), isLast: nextCursor === null }
+    }
   }
 }
