@@ -34,6 +34,7 @@ it.runIf(tester)(
     const quiet = ['--generation-database', 'none', '--no-color', '--warnings', 'off']
     const args = ['--config-file', join(here, 'schemathesis.toml'), 'run', ...target, ...checks, ...excluded]
     const { body: task } = await server.call('POST', '/tasks', { type: 'remote' })
+    expect((await server.call('PUT', '/limits/fuzzed', { max: 100 })).status).toBe(200)
     const hooks = { SCHEMATHESIS_HOOKS: 'schemathesis_hooks', PYTHONPATH: here, XQUEUE_FUZZ_TASK: task.id }
     const child = spawn(tester!, [...args, ...drawn, ...quiet], {
       cwd: server.folder,

@@ -62,7 +62,7 @@ const SQLITE: readonly Entry[] = [
   ['older goes first', 'heads', /run_at, seq LIMIT/, 'run_at DESC, seq DESC LIMIT'],
   ['groups take turns', 'byTurn', /'served', /, ''],
   ['running time: what ran counts', 'addTime', /served \+ \?4 - /, 'served + 1 - '],
-  ['running time: starts count in advance', 'positions', /\w+ \+ \w+ \* expected/, '1 + 1'],
+  ['running time: starts count in advance', 'positionsOf', /\w+ \+ \w+ \* expected/, '1 + 1'],
   ['running time: a rest gives no credit', 'ringJoin', /THEN max\(served, /, 'THEN min(served, '],
   ['running time: what was used is kept', 'ringDropEmpty', /c\.at < ring\.served/, 'false'],
   ['the fence is compared', 'settle', /deliveries = \?12/, '?12 = ?12'],
