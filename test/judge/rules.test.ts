@@ -174,3 +174,18 @@ it('allows what was in force while a limit changed, an explicit retry, and runs 
   seen.faults.push({ what: 'freeze', pid: 1, from: START + 111, to: START + 5_000 })
   expect(judged(seen)).toEqual([])
 })
+
+it('allows that a waiting task that was canceled and retried starts after those that were accepted meanwhile', () => {
+  const seen = honest()
+  const isRest = ({ task_id, status }: StreamEvent) => task_id === 't2' && status !== 'pending'
+  seen.changes.push({ what: 'cancel', id: 't2', status: 200 }, { what: 'retry', id: 't2', status: 200 })
+  const rest = seen.events.filter(isRest)
+  seen.events = seen.events.filter((one) => !isRest(one))
+  const again = ['canceled', 'pending'].map((status) => ({ ...event(seen, 't2', 'pending'), status, event_id: status }))
+  const before = seen.events.indexOf(event(seen, 't3', 'processing'))
+  seen.events.splice(before, 0, ...again)
+  seen.events.splice(seen.events.indexOf(event(seen, 't3', 'success')) + 1, 0, ...rest)
+  expect(judged(seen).map(({ rule }) => rule)).toEqual([])
+  seen.events = seen.events.filter((one) => !again.includes(one))
+  expect(judged(seen).map(({ rule }) => rule)).toEqual(['order'])
+})

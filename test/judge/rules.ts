@@ -219,12 +219,17 @@ function firstStarts(events: readonly StreamEvent[]): StreamEvent[] {
   return [...found.values()]
 }
 
-/** Tasks of one type and priority that are ready at once start in the order in which they were accepted. */
+/**
+ * Tasks of one type and priority that are ready at once start in the order in which they were accepted. A waiting task
+ * that was canceled and retried was accepted again.
+ */
 function* order({ events, submissions }: Seen) {
   const bodies = new Map(submissions.flatMap(({ ids, body }) => ids.map((id) => [id, body])))
   const places = new Map<string, number>()
+  const started = new Set<string>()
   for (const [index, { task_id, status }] of events.entries()) {
-    if (status === 'pending' && !places.has(task_id)) places.set(task_id, index)
+    if (status === 'pending' && !started.has(task_id)) places.set(task_id, index)
+    if (status === 'processing') started.add(task_id)
   }
   const latest = new Map<string, { id: string; place: number }>()
   for (const { task_id: id, type } of firstStarts(events)) {
