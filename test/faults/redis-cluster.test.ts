@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { slotOf } from '../../src/store/redis/client/topology.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type RunningRedis, redisCli } from '../fixtures/redis.ts'
+import { type RunningRedis, redisCli, roleOf } from '../fixtures/redis.ts'
 import { type RunningCluster, startCluster } from '../fixtures/redis-cluster.ts'
 import { expectKept, Load, repeatedly, WAIT_MS } from './load.ts'
 
@@ -23,7 +23,7 @@ const begin = async (replicas: boolean) => {
 }
 const cli = (node: RunningRedis, ...args: string[]) => redisCli(node.port, ...args)
 const idOf = (node: RunningRedis) => cli(node, 'CLUSTER', 'MYID')
-const isMaster = (node: RunningRedis) => cli(node, 'ROLE').startsWith('master')
+const isMaster = (node: RunningRedis) => roleOf(node.port) === 'master'
 /** Slots of a node with keys of the queue. */
 const slotsOf = (node: RunningRedis) =>
   Array.from({ length: PARTITIONS }, (_, partition) => slotOf(String(partition))).filter(
@@ -81,7 +81,8 @@ describe('a Redis Cluster changes under load', () => {
       await load.until(() => others.filter(isMaster).length > before, 'the replica is promoted')
       await victim.start()
       await load.progress()
-      await load.until(() => !isMaster(victim) && cli(victim, 'INFO').includes('master_link_status:up'), 'it is back')
+      await load.until(() => roleOf(victim.port) === 'slave', 'it is a replica')
+      await load.until(() => cli(victim, 'INFO').includes('master_link_status:up'), 'it is back')
     })
     const history = await load.finish()
     expect(new Set(history.lines.flatMap((line) => (line.what === 'refused' ? [line.code] : []))).size).toBeLessThan(2)

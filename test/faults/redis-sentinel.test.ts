@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, it } from 'vitest'
-import { redisCli } from '../fixtures/redis.ts'
+import { redisCli, roleOf } from '../fixtures/redis.ts'
 import { startSentinel, type WatchedRedis } from '../fixtures/redis-sentinel.ts'
 import { expectKept, Load, WAIT_MS } from './load.ts'
 
@@ -17,8 +17,6 @@ afterEach(async () => {
 const BEHIND_MS = 1_000
 /** Upper bound for the time until clients notice the failover. */
 const NOTICE_MS = 500
-
-const isMaster = (port: number) => redisCli(port, 'ROLE').startsWith('master')
 
 describe('Sentinel fails over under load', () => {
   it('continues with the new master when the old one dies, and loses only writes that were not replicated', async () => {
@@ -39,7 +37,7 @@ describe('Sentinel fails over under load', () => {
     await load.until(() => named().includes(String(replica.port)), 'the sentinel names the other one')
     const mayLose = [{ from, to: Date.now() + NOTICE_MS }]
     // Until it becomes a replica, it still accepts writes.
-    await load.until(() => !isMaster(master.port), 'the old master is a replica')
+    await load.until(() => roleOf(master.port) === 'slave', 'the old master is a replica')
     await load.progress()
     expectKept('Sentinel, changed over', { ...(await load.finish()), mayLose }, 1)
   })
