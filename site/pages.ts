@@ -4,8 +4,8 @@ import { SECTIONS } from './sections.ts'
 
 /**
  * Copies the documents of the repository into pages/, from which VitePress builds the site. Links between documents
- * become links of the site, and other files that they name are copied. A page without a Chinese translation (docs/zh)
- * is the English one, with a note.
+ * become links of the site, and other files that they name are copied. A page that exists in English only, such
+ * as a generated reference, has a note among the Chinese ones (docs/zh).
  */
 const root = join(import.meta.dirname, '..')
 const pages = join(import.meta.dirname, 'pages')
@@ -21,7 +21,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   'clients/python/README.md': 'clients/python.md',
   'clients/go/README.md': 'clients/go.md',
 }
-const NOTE = '::: info\n本页尚未翻译，以下为英文原文。\n:::\n\n'
+const NOTE = '::: info\n本页只提供英文版。\n:::\n\n'
 
 /** The page of a document, or null for other files. */
 function pageOf(file: string): string | null {
@@ -75,7 +75,7 @@ for (const file of documents) {
   titles[inChinese] = titles[page]
   write(
     inChinese,
-    textOf(file, true).replace(/^# .+\n\n/, (heading) => heading + NOTE),
+    textOf(file, true).replace(/^# .+\n\n/m, (heading) => heading + NOTE),
   )
 }
 cpSync(join(root, 'dashboard/public/icon.svg'), join(pages, 'public/icon.svg'))

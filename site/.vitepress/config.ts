@@ -26,6 +26,9 @@ const anchorOf = (heading: string): string =>
     .replace(/[^\p{L}\p{N}\p{M} _-]/gu, '')
     .replaceAll(' ', '-')
 
+/** Whether a character is Chinese, or punctuation of Chinese. */
+const isChinese = (character = ''): boolean => /[\p{Script=Han}\u3000-\u303f\uff00-\uffef“”…]/u.test(character)
+
 /** Words of Chinese have no spaces between them. */
 const tokenize = (text: string): string[] =>
   [...new Intl.Segmenter('zh', { granularity: 'word' }).segment(text)].flatMap(({ segment, isWordLike }) =>
@@ -92,6 +95,9 @@ export default defineConfig({
           ? `<Diagram code="${encodeURIComponent(content)}" />`
           : fence(tokens, index, ...rest)
       }
+      // A line break between two Chinese characters is no space.
+      markdown.renderer.rules.softbreak = (tokens, index) =>
+        isChinese(tokens[index - 1]?.content.at(-1)) && isChinese(tokens[index + 1]?.content[0]) ? '' : '\n'
     },
   },
 })
