@@ -18,9 +18,6 @@ const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_80
  * have no values, and `xqueue_health` is 0.
  */
 export function engineMetrics({ queue, live, stalls, version, registry }: ServerOptions): void {
-  collectDefaultMetrics({ register: registry })
-  // These gauges have names that Prometheus discourages; the ones by type of resource contain the same data.
-  for (const name of MISNAMED) registry.removeSingleMetric(name)
   const types = shared(() => queue.types({ demand: true }))
   const gauge = (name: string, help: string, label: string, read: () => Promise<[value: string, measured: number][]>) =>
     new Gauge({
@@ -172,7 +169,20 @@ export function attemptMetrics(register: Registry, types: Iterable<string>) {
   }
 }
 
+/** CPU, memory, files and the event loop of the process. */
+function processMetrics(register: Registry): void {
+  collectDefaultMetrics({ register })
+  // These gauges have names that Prometheus discourages; the ones by type of resource contain the same data.
+  for (const name of MISNAMED) register.removeSingleMetric(name)
+}
+
 export function metricsRoutes({ registry }: ServerContext): Route[] {
+  // Measuring the delay of the event loop wakes the process a hundred times a second, so it begins with the first call.
+  let isMeasuring = false
+  const measure = () => {
+    if (!isMeasuring) processMetrics(registry)
+    isMeasuring = true
+  }
   return [
     {
       method: 'GET',
@@ -182,7 +192,10 @@ export function metricsRoutes({ registry }: ServerContext): Route[] {
       whole: true,
       summary: 'Prometheus metrics',
       answers: { 200: ofText('text/plain', 'Metrics in the Prometheus text format') },
-      handler: async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
+      handler: async (_request, reply) => {
+        measure()
+        return reply.type(registry.contentType).send(await registry.metrics())
+      },
     },
   ]
 }

@@ -406,12 +406,13 @@ export class SqliteStore implements Store {
     )
   }
 
-  #checkForChanges(): void {
-    if (this.#closed || (this.#waiters.size === 0 && !this.#outbox.isWaitedFor)) return
-    if (!this.#refresh()) return
+  #checkForChanges(): boolean {
+    if (this.#closed || (this.#waiters.size === 0 && !this.#outbox.isWaitedFor)) return false
+    if (!this.#refresh()) return false
     this.#outbox.wake()
     const now = this.#options.clock()
     this.#checkWaiters(this.#waiters.types(), this.#waiters.workers(), now)
     this.#armDueTimer(now)
+    return true
   }
 }
