@@ -10,8 +10,14 @@ const ALONE = ['test/simulation/**/*.test.ts', 'test/soak/**/*.test.ts']
 /** The longest files, which start first: the last one to start would keep the other cores waiting. */
 const LONG = [
   'test/queue-contract/kafka.test.ts',
-  'test/faults/kafka-state.test.ts',
+  'test/server/bounded-answers.test.ts',
+  'test/clients/workers.test.ts',
   'test/judge/judge.test.ts',
+  'test/deploy/package.test.ts',
+  'test/faults/kafka-state.test.ts',
+  'test/queue-contract/redis-cluster.test.ts',
+  'test/notify/mosquitto.test.ts',
+  'test/store/kafka-cluster.test.ts',
   'test/e2e/readme.test.ts',
   'test/faults/kafka-brokers.test.ts',
   'test/faults/redis-outage.test.ts',
@@ -23,8 +29,8 @@ const LONG = [
   'test/notify/soak.test.ts',
   'test/faults/redis-cluster.test.ts',
 ]
-/** Many files wait for processes, brokers and time-outs, so there is one more at a time than there are cores. */
-const WORKERS = Math.min(availableParallelism() + 1, 6)
+/** Many files wait for processes, brokers and time-outs, so there are more at a time than there are cores. */
+const WORKERS = Math.min(availableParallelism() + 2, 6)
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {

@@ -10,7 +10,7 @@ import type { Plan } from './plan.ts'
 import { simulate } from './simulate.ts'
 
 /** `npm run test:simulate -- --seeds 10000` runs the number for a release. */
-const SEEDS = process.env.CI ? 3_000 : 200
+const SEEDS = process.env.CI ? 1_500 : 200
 /** Each takes a core. */
 const PROCESSES = availableParallelism() > 1 ? 2 : 1
 const quiet = (plan: Plan): Plan => ({
