@@ -34,10 +34,14 @@ const FENCE = /^```.*\n[\s\S]*?^```$/gm
 
 /** The parts of a page that are the same in every language. */
 function shapeOf(page: string) {
-  const prose = page.replace(FENCE, '').replace(/\]\([^)]*\)/g, ']')
+  const prose = page
+    .replace(FENCE, '')
+    .replace(/<!--[\s\S]*?-->/g, '')
+    .replace(/\]\([^)]*\)/g, ']')
   const all = (pattern: RegExp, within = prose) => within.match(pattern) ?? []
   return {
     headings: all(/^#+(?= )/gm),
+    blocks: prose.split(/\n{2,}/).filter((block) => block.trim() !== '').length,
     items: all(/^ *([-*]|\d+\.) /gm).length,
     images: all(/!\[/g).length,
     rows: all(/^\|.*\|$/gm).map((row) => ({
@@ -63,6 +67,7 @@ it.each(chinese.filter((file) => file !== 'README.zh-CN.md'))('%s has the code o
 
 it.each([
   ['a section', /^## .*$/m],
+  ['a paragraph', /^请按顺序.*\n\n/m],
   ['a row', /^\| `xqueue_held`.*\n/m],
   ['a name', /`xqueue_held`/],
   ['a figure', /(?<=^\| `degraded` +\| )200/m],
