@@ -97,6 +97,29 @@ export function configureLimitContract(fixture: Fixture): void {
       expect((await facts('gpu')).holders).toMatchObject([{ type: 't', workerId: 'w1', units: 1 }])
     })
 
+    it('starts as many tasks of a lane in one claim as it has room for, in their order', async () => {
+      await set('gpu', { max: 7 })
+      for (const [name, gpu] of Object.entries({ a: 2, b: 2, c: 1, d: 1, e: 3, f: 1 })) await add(name, { gpu })
+      const leases = await claim(9)
+      expect(names(leases)).toBe('a b c d')
+      await succeed(leases[0]!.lease)
+      expect(await next()).toBe('e')
+      await succeed(leases[3]!.lease)
+      expect(await next()).toBe('f')
+    })
+
+    it('starts no more tasks than the least room of several limits allows', async () => {
+      await set('gpu', { max: 9 })
+      await set('net', { max: 5, rate: { max: 7, perMs: 60_000 } })
+      for (const name of ['a', 'b', 'c', 'd', 'e']) await add(name, { gpu: 1, net: 2 })
+      const leases = await claim(9)
+      expect(names(leases)).toBe('a b')
+      expect((await facts('net')).inUse).toBe(4)
+      for (const { lease } of leases) await succeed(lease)
+      expect(await next()).toBe('c')
+      expect((await facts('gpu')).inUse).toBe(1)
+    })
+
     it('lets a lighter task of another lane start where a heavier one does not fit', async () => {
       await set('gpu', { max: 4 })
       await set('net', { max: 9 })

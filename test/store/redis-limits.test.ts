@@ -64,6 +64,40 @@ describe('named limits on Redis', () => {
     expect(cli('EXISTS', 'xq:{0}:limits:parked')).toBe('0')
   })
 
+  it('cost a claim the same however many tasks it starts, with limits or beside a lane that waits', async () => {
+    await queue.configureLimit('gpu', { max: 1_000 })
+    await queue.configureLimit('net', { max: 1 })
+    const costs: number[] = []
+    const costOf = async (want: number, spec: Partial<TaskSpec>) => {
+      await submit(Array.from({ length: 100 }, () => spec))
+      await claim(1)
+      costs.push(await commandsOf(async () => expect(await claim(want)).toHaveLength(want)))
+      await succeed(await claim(100))
+    }
+    for (const want of [5, 50]) await costOf(want, { uses: { gpu: 1 } })
+    await submit([{ uses: { net: 1 } }, { uses: { net: 1 } }])
+    await claim(9)
+    for (const want of [5, 50]) await costOf(want, {})
+    expect(costs[1]).toBe(costs[0])
+    expect(costs[3]).toBe(costs[2])
+  })
+
+  it('return no units of a lease that was never counted', async () => {
+    await queue.configureLimit('gpu', { max: 3 })
+    await submit(['a', 'b', 'c', 'd'].map((payload) => ({ payload, uses: { gpu: 1 } })))
+    const leases = await claim()
+    expect(payloads(leases)).toBe('a b c')
+    // A process of a version without named limits has started the first one.
+    const [ref] = cli('HKEYS', 'xq:{0}:using:gpu').split('\n').sort()
+    cli('HDEL', 'xq:{0}:using:gpu', ref!)
+    cli('HSET', 'xq:{0}:limits:now', '+gpu', '2')
+    await queue.configureLimit('gpu', { max: 2 })
+    await succeed(leases.slice(0, 1))
+    expect(await claim()).toEqual([])
+    await succeed(leases.slice(1, 2))
+    expect(payloads(await claim())).toBe('d')
+  })
+
   it('cost a claim the same however many lanes wait for them', async () => {
     const costs: number[] = []
     for (const lanes of [10, 10_000]) {

@@ -65,6 +65,7 @@ const SHARED = [
   'index',
   'done',
   'ready',
+  'limit-uses',
   'limits',
   'group-permits',
   'shared-time',

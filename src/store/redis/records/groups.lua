@@ -189,9 +189,9 @@ end
 
 -- Adds a further task of a group that is among the arrivals.
 local function add_further(arrivals, group, entry)
-  local first, size = arrivals.firsts[group], #arrivals.more
+  local first, size = arrivals.firsts[group], arrivals.more_count
   if entry < first then arrivals.firsts[group], entry = entry, first end
-  arrivals.more[size + 1], arrivals.more[size + 2] = group, entry
+  arrivals.more[size + 1], arrivals.more[size + 2], arrivals.more_count = group, entry, size + 2
   arrivals.several[group] = true
 end
 
@@ -202,7 +202,7 @@ function arrive(step, lane, group, entry, text, ref, ends, is_queued)
   step.arrived[size + 1], step.arrived[size + 2] = lane.no .. '.' .. entry, text
   local arrivals = step.arriving[lane]
   if not arrivals then
-    arrivals = { groups = {}, firsts = {}, several = {}, more = {}, waits = {}, count = 0 }
+    arrivals = { groups = {}, firsts = {}, several = {}, more = {}, more_count = 0, waits = {}, count = 0 }
     step.arriving[lane] = arrivals
   end
   if ends then

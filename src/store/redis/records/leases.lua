@@ -83,6 +83,12 @@ local function pack_fresh_lease(fresh, entry, lines)
   return fresh.prefix .. entry .. fresh.middle .. entry:sub(1, 13) .. fresh.suffix .. lines
 end
 
+-- The same for the parts of the lines.
+local function pack_fresh_lease_of(fresh, entry, extras, payload)
+  local time = entry:sub(1, 13)
+  return fresh.prefix .. entry .. fresh.middle .. time .. fresh.suffix .. extras .. '\n' .. payload .. NO_ERROR
+end
+
 -- The same for a task without extras.
 local function pack_plain_lease(fresh, entry, payload)
   return fresh.prefix .. entry .. fresh.middle .. entry:sub(1, 13) .. fresh.plain_suffix .. payload .. NO_ERROR

@@ -243,10 +243,8 @@ function limits.startable_of(step, part, tasks)
   local text = call('HGET', step.prefix .. KEY.grouped, part.no .. '.' .. (first_of(step, part) or ''))
   local uses = text and limits.uses_of(step, extras_of(text))
   if not uses then return tasks end
-  for index, name in ipairs(uses.names) do
-    tasks = math.min(tasks, math.floor(limits.room_of(step, name) / uses.units[index]))
-  end
-  for _ = 1, tasks do limits.reserve(step, uses) end
+  tasks = limits.fitting(step, uses, tasks)
+  limits.reserve(step, uses, tasks)
   return tasks
 end
 

@@ -1,76 +1,19 @@
 -- Named limits: their settings, the units in use and the starts that count; a part of the code that all steps share.
--- limit-lanes.lua has the lanes that wait for them.
+-- limit-uses.lua has what tasks use of them, limit-lanes.lua the lanes that wait for them.
 --
 -- `limits` has the settings of each, `paused,max,source,rate's max,window,source` as in rules.lua; those of `tenant/*`
 -- apply to each `tenant/<key>` that has none of its own. `limits_now` has by name the units in use (`+<name>`), until
 -- when it is held (`@<name>`), and the number of unfinished tasks that use it (`#<name>`) and of those among them that
 -- are not ready (`~<name>`). `using:<name>` has the leases that use it, with their units. `limit_starts:<name>` is the
 -- log of a rate, a zset of `<at>,<units>` by time; the member '' has minus the sum of the units.
---
--- A task that uses limits has the name of its lane in place of its group: the group and the names of the limits,
--- separated by U+001F (laneOf in task/uses.ts). A process of the previous version takes it for a group, so it finds
--- the task, and keeps the records right, without regard to the limits.
 do
 
-local SEPARATOR = '\31'
 -- The names of one command, and of expired starts that are removed at once.
 local NAMES_AT_ONCE, EXPIRED_AT_ONCE = 1000, 100
+-- Redis searches small hashes from the start, unless a value is longer than 64 bytes.
+local SEARCHED_MAX, LONG = 32, '%066d'
 -- A log is kept at least so long: a clock that tests move is not that of the server, which deletes it.
 local LOG_KEPT_MS = 3600000
-
--- Lanes ---------------------------------------------------------------------------------------------------------------
-
-function limits.are_used(member) return member:find(SEPARATOR, 1, true) ~= nil end
--- The same for a task, by its extras, which are JSON.
-function limits.are_in(extras) return extras:find('\\u001f', 1, true) ~= nil end
-
--- Returns the group of a lane, '' for none.
-function limits.group_of(member)
-  local ends = member:find(SEPARATOR, 1, true)
-  return ends and member:sub(1, ends - 1) or member
-end
-
-function limits.names_of(member)
-  local names = {}
-  for name in member:gmatch(SEPARATOR .. '([^' .. SEPARATOR .. ']+)') do names[#names + 1] = name end
-  return names
-end
-
--- The name under which lanes wait for the limit of their group, and back; no other limit has such a name.
-function limits.of_group(kind, group) return 'group:' .. kind .. '/' .. group end
-function limits.group_in(name) return name:match('^group:([^/]*)/(.*)$') end
-
-local function all_of(step)
-  local all = step.of_limits
-  if not all then
-    -- What is known of each limit; the limits that may have room for lanes that wait; the uses of extras; refs of
-    -- leases that ended, by limit; corrections of starts; changes of numbers in `limits_now`; limits whose units have
-    -- changed; when the next limit opens; lanes to set aside, and their number; lanes in which the next step continues.
-    all = {
-      states = {}, touched = {}, uses = {}, ended = {}, corrections = {}, numbers = {}, changed = {}, opens_at = nil,
-      aside = {}, aside_count = 0, left_over = {},
-    }
-    step.of_limits = all
-  end
-  return all
-end
-
--- Records that a limit may have room for lanes that wait for it.
-function limits.touch(step, name) all_of(step).touched[name] = true end
-
--- Returns the limits that a task uses and the units of each, {names, units}; nil for none.
-function limits.uses_of(step, extras)
-  if not limits.are_in(extras) then return nil end
-  local known = all_of(step).uses
-  local uses = known[extras]
-  if uses == nil then
-    local unpacked = unpack_stored_extras(extras)
-    uses = unpacked.uses and { names = limits.names_of(unpacked.group), units = {} } or false
-    for index, name in ipairs(uses and uses.names or {}) do uses.units[index] = unpacked.uses[name] or 1 end
-    known[extras] = uses
-  end
-  return uses or nil
-end
 
 -- Settings and state --------------------------------------------------------------------------------------------------
 
@@ -122,14 +65,14 @@ local function read_states(step, names, texts, are_own, from, to)
     local held_until = math.max(tonumber(held or 0), are_own[index] and 0 or tonumber(family_held or 0))
     states[names[index]] = {
       name = names[index], settings = texts[index] ~= '' and limits.unpack(texts[index]) or {}, held_until = held_until,
-      own_held_until = tonumber(held or 0), in_use = tonumber(in_use or 0), logged = nil, begun = {}, begun_units = 0,
+      own_held_until = tonumber(held or 0), in_use = tonumber(in_use or 0), logged = nil, begun_units = 0,
     }
   end
 end
 
 -- Reads limits, once in a step.
 local function load(step, names)
-  local states, missing = all_of(step).states, {}
+  local states, missing = limits.all_of(step).states, {}
   for _, name in ipairs(names) do
     if not states[name] then missing[#missing + 1] = name end
   end
@@ -235,39 +178,55 @@ end
 -- Returns the units in use.
 function limits.in_use_of(step, name) return load(step, { name })[name].in_use end
 
--- Takes the units of a task that is to start; returns those of one that did not.
-local function take_units(step, uses, sign)
+-- Returns how many tasks with the same uses may start, at most `most`.
+function limits.fitting(step, uses, most)
+  for index, name in ipairs(uses.names) do
+    if most <= 0 then return 0 end
+    most = math.min(most, math.floor(limits.room_of(step, name) / uses.units[index]))
+  end
+  return math.max(most, 0)
+end
+
+-- Takes the units of tasks that are to start; returns those of one that did not.
+local function take_units(step, uses, tasks)
   local states = load(step, uses.names)
   for index, name in ipairs(uses.names) do
-    local state, units = states[name], uses.units[index] * sign
+    local state, units = states[name], uses.units[index] * tasks
     state.in_use = state.in_use + units
     if state.settings.rate_max then state.begun_units = state.begun_units + units end
   end
 end
-function limits.reserve(step, uses) take_units(step, uses, 1) end
+function limits.reserve(step, uses, tasks) take_units(step, uses, tasks or 1) end
 function limits.release(step, uses) take_units(step, uses, -1) end
 
 -- A task whose units are reserved has started.
-function limits.start(step, uses, ref)
-  local all = all_of(step)
-  for index, name in ipairs(uses.names) do
-    local state = all.states[name]
-    local size = #state.begun
-    state.begun[size + 1], state.begun[size + 2] = ref, uses.units[index]
-    all.changed[name] = state
-  end
-end
+function limits.start(step, uses, ref) append(step.of_limits.begun, uses, ref) end
 
 -- A lease ends; `usage` has the units that the task used in fact, as JSON, or ''.
-function limits.leave(step, ref, extras, started_at, usage)
-  local uses = limits.uses_of(step, extras)
-  if not uses then return end
-  local all, used = all_of(step), usage and usage ~= '' and cjson.decode(usage) or {}
+function limits.leave(step, ref, uses, started_at, usage)
+  local all = limits.all_of(step)
+  append(all.ended, uses, ref)
+  if not usage or usage == '' then return end
+  local used = cjson.decode(usage)
   for index, name in ipairs(uses.names) do
-    append(all.ended, name, ref)
     local more = (used[name] or uses.units[index]) - uses.units[index]
     if more ~= 0 then all.corrections[#all.corrections + 1] = { name = name, at = started_at, more = more } end
   end
+end
+
+-- Adds values to those of a limit. Most limits have one list, which is not copied: all limits of its tasks share it.
+local function join(lists, name, values)
+  local list = lists[name]
+  if not list then
+    lists[name] = { values = values, is_own = false }
+    return
+  end
+  if not list.is_own then
+    local own = {}
+    for index, value in ipairs(list.values) do own[index] = value end
+    list.values, list.is_own = own, true
+  end
+  for _, value in ipairs(values) do list.values[#list.values + 1] = value end
 end
 
 -- Changes the units of a start, if it still counts.
@@ -285,23 +244,39 @@ local function correct(step, state, at, more)
   state.logged = state.logged + after - units
 end
 
--- Returns the units of the leases that ended. It runs before claims. Only units that were counted are returned: a
--- process of the previous version starts tasks without that.
-function limits.write_ended(step)
-  local all, names = step.of_limits, {}
-  if not all then return end
-  for name in pairs(all.ended) do names[#names + 1] = name end
-  local states = load(step, names)
-  for name, refs in pairs(all.ended) do
-    local using, gone, freed = step.prefix .. KEY.using .. name, {}, 0
-    for from = 1, #refs, CHUNK do
-      local to = math.min(from + CHUNK - 1, #refs)
-      for place, units in ipairs(call('HMGET', using, unpack(refs, from, to))) do
-        if units then gone[#gone + 1], freed = refs[from + place - 1], freed + units end
-      end
+-- Removes leases from those of a limit; returns its units in use after that, those of tasks that begin included. A
+-- process of the previous version starts tasks that are not among them; then the others are counted.
+local function remove_leases(step, state, refs, units)
+  local using, removed = step.prefix .. KEY.using .. state.name, 0
+  for from = 1, #refs, CHUNK do
+    removed = removed + call('HDEL', using, unpack(refs, from, math.min(from + CHUNK - 1, #refs)))
+  end
+  if removed == #refs then return math.max(state.in_use - units, 0) end
+  local in_use = 0
+  for _, its_units in ipairs(call('HVALS', using)) do in_use = in_use + its_units end
+  for uses, begun in pairs(step.of_limits.begun) do
+    for index, name in ipairs(uses.names) do
+      if name == state.name then in_use = in_use + uses.units[index] * #begun end
     end
-    many('HDEL', using, gone)
-    states[name].in_use = math.max(states[name].in_use - freed, 0)
+  end
+  return in_use
+end
+
+-- Returns the units of the leases that ended. It runs before claims.
+function limits.write_ended(step)
+  local all = step.of_limits
+  if not all then return end
+  local lists, names, freed = {}, {}, {}
+  for uses, refs in pairs(all.ended) do
+    for index, name in ipairs(uses.names) do
+      if not freed[name] then names[#names + 1], freed[name] = name, 0 end
+      freed[name] = freed[name] + uses.units[index] * #refs
+      join(lists, name, refs)
+    end
+  end
+  local states = load(step, names)
+  for name, list in pairs(lists) do
+    states[name].in_use = remove_leases(step, states[name], list.values, freed[name])
     all.changed[name], all.touched[name] = states[name], true
   end
   for _, one in ipairs(all.corrections) do correct(step, states[one.name], one.at, one.more) end
@@ -309,10 +284,13 @@ function limits.write_ended(step)
 end
 
 -- Changes the number of unfinished tasks (`#`), or of those that are not ready (`~`), of the limits that a task uses.
+function limits.count_uses(step, what, uses, change)
+  local counted = limits.all_of(step).counted[what]
+  counted[uses] = (counted[uses] or 0) + change
+end
 function limits.count(step, what, extras, change)
-  if not limits.are_in(extras) then return end
-  local uses, numbers = limits.uses_of(step, extras), all_of(step).numbers
-  for _, name in ipairs(uses and uses.names or {}) do numbers[what .. name] = (numbers[what .. name] or 0) + change end
+  local uses = limits.uses_of(step, extras)
+  if uses then limits.count_uses(step, what, uses, change) end
 end
 
 -- Starts no task that uses a limit for some time; a longer hold stays. Returns false if the limit does not exist.
@@ -339,12 +317,49 @@ local function log_starts(step, state)
   state.logged, state.begun_units = (state.logged or 0) + state.begun_units, 0
 end
 
+-- Returns leases with their units, as values of a hash.
+local function with_units(refs, units, is_long)
+  local values = {}
+  for place, ref in ipairs(refs) do values[place * 2 - 1], values[place * 2] = ref, units end
+  if is_long then values[2] = string.format(LONG, units) end
+  return values
+end
+
+-- Writes the leases that began.
+local function write_begun(step)
+  local all, lists = step.of_limits, {}
+  for uses, refs in pairs(all.begun) do
+    local of_units = {}
+    for index, name in ipairs(uses.names) do
+      local state, units = all.states[name], uses.units[index]
+      local is_long = state.in_use > SEARCHED_MAX
+      local key = is_long and -units or units
+      of_units[key] = of_units[key] or with_units(refs, units, is_long)
+      join(lists, name, of_units[key])
+      all.changed[name] = state
+    end
+  end
+  for name, list in pairs(lists) do many('HSET', step.prefix .. KEY.using .. name, list.values) end
+  all.begun = {}
+end
+
+-- Returns the changes of numbers by their fields.
+local function changed_numbers(all)
+  local numbers = {}
+  for what, counted in pairs(all.counted) do
+    for uses, change in pairs(counted) do
+      for _, name in ipairs(uses.names) do numbers[what .. name] = (numbers[what .. name] or 0) + change end
+    end
+    all.counted[what] = {}
+  end
+  return numbers
+end
+
 -- Writes what a step has changed; it runs at the end of each step.
 function limits.write(step)
   local all, now, set, removed = step.of_limits, step.prefix .. KEY.limits_now, {}, {}
+  write_begun(step)
   for name, state in pairs(all.changed) do
-    many('HSET', step.prefix .. KEY.using .. name, state.begun)
-    state.begun = {}
     local size = #set
     if state.in_use > 0 then
       set[size + 1], set[size + 2] = '+' .. name, string.format('%d', state.in_use)
@@ -353,14 +368,14 @@ function limits.write(step)
     end
     if state.begun_units > 0 then log_starts(step, state) end
   end
-  for field, change in pairs(all.numbers) do
+  for field, change in pairs(changed_numbers(all)) do
     if change ~= 0 and call('HINCRBY', now, field, string.format('%d', change)) <= 0 then
       removed[#removed + 1] = field
     end
   end
   many('HSET', now, set)
   many('HDEL', now, removed)
-  all.changed, all.numbers = {}, {}
+  all.changed = {}
 end
 
 end

@@ -68,8 +68,16 @@ export function completeExtras(extras: string, names: readonly string[], uses: U
 
 const NONE: readonly never[] = []
 
+/** The extras that were read last: a claim reads the same ones for many tasks. */
+let last: { text: string; extras: Extras } = { text: '', extras: parseExtras('') }
+
 /** Reads extras from their stored form. */
 function readExtras(text: string): Extras {
+  if (text !== last.text) last = { text, extras: parseExtras(text) }
+  return { ...last.extras, tags: { ...last.extras.tags } }
+}
+
+function parseExtras(text: string): Extras {
   const [tags, idempotencyKey, lane, batch = null, onFailure = 'cancel', names = NONE, uses = NO_USES] =
     text === '' ? [{}, null, null] : JSON.parse(`[${text}]`)
   const group = uses === NO_USES ? lane : groupOfLane(lane) || null

@@ -1,4 +1,5 @@
 import { sameRequest, TASK_LIMITS, type TaskSpec } from '../../../task/task.ts'
+import { NO_USES, type Uses } from '../../../task/uses.ts'
 import type { StoreOptions } from '../../store.ts'
 import type { Numbers } from '../records/ids.ts'
 import { NO_EXTRAS } from '../records/keys.ts'
@@ -114,7 +115,7 @@ export function submissionOf(
     count += specs.length
     tasks.push(specs.length)
     specs.forEach((spec, index) => {
-      writeTask(tasks, shapes.numberOf(spec), spec, after[index]!, requests?.get(index))
+      writeTask(tasks, shapes, spec, after[index]!, requests?.get(index))
     })
   }
   const limits = [typeTtlMs, pendingMax ?? '', retention.ageMs, TASK_LIMITS.successorsMax]
@@ -124,38 +125,65 @@ export function submissionOf(
   return { args, shapes }
 }
 
+/** The extras and the units of tasks that have nothing else but the limits that they use. Uses are never changed. */
+const partsByUses = new WeakMap<Uses, readonly [extras: string, units: string]>()
+
+/** Null for a task that has something else, or uses no limits. */
+function limitedPartsOf(spec: TaskSpec): readonly [extras: string, units: string] | null {
+  const { uses, tags, idempotencyKey, batch, group, after, runAt, delayMs, onFailure } = spec
+  if (uses === NO_USES || idempotencyKey !== null || batch !== null || after.length > 0) return null
+  if (runAt !== null || delayMs > 0 || group !== null || onFailure !== 'cancel') return null
+  if (Object.keys(tags).length > 0) return null
+  let parts = partsByUses.get(uses)
+  if (parts === undefined) {
+    parts = [extrasOf(spec), unitsOf(uses)]
+    partsByUses.set(uses, parts)
+  }
+  return parts[1] === '' ? null : parts
+}
+
 /** The common fields of the tasks of a trip, sent once. */
 class Shapes {
   readonly args: string[] = []
+  readonly #shapes: string[] = []
   readonly #numbers = new Map<string, number>()
 
   get count(): number {
-    return this.#numbers.size
+    return this.#shapes.length
   }
 
-  numberOf(spec: TaskSpec): number {
+  /** @param parts the extras and units that all tasks of the shape have, or null */
+  numberOf(spec: TaskSpec, parts: readonly [extras: string, units: string] | null): number {
     const shape = shapeOf(spec)
-    const known = this.#numbers.get(shape)
+    const key = parts === null ? shape : `${shape}\n${parts[0]}${parts[1]}`
+    const known = this.#numbers.get(key)
     if (known !== undefined) return known
-    this.args.push(spec.type, String(spec.priority), headOf(spec))
-    this.#numbers.set(shape, this.count + 1)
+    this.args.push(spec.type, String(spec.priority), headOf(spec), ...(parts ?? ['', '']))
+    this.#shapes.push(shape)
+    this.#numbers.set(key, this.count)
     return this.count
   }
 
   lanes(numbers: readonly string[]): Map<string, number> {
-    return new Map([...this.#numbers.keys()].map((shape, index) => [shape, Number(numbers[index])]))
+    const lanes = new Map<string, number>()
+    for (const [index, number] of numbers.entries()) {
+      if (number !== '') lanes.set(this.#shapes[index]!, Number(number))
+    }
+    return lanes
   }
 }
 
 function writeTask(
   args: (string | number)[],
-  shape: number,
+  shapes: Shapes,
   spec: TaskSpec,
   after: readonly string[],
   stored: string | undefined,
 ): void {
   const payload = JSON.stringify(spec.payload)
-  const extras = extrasOf(spec)
+  const parts = limitedPartsOf(spec)
+  const shape = shapes.numberOf(spec, parts)
+  const extras = parts === null ? extrasOf(spec) : ''
   if (extras === '' && spec.runAt === null && spec.delayMs === 0) {
     args.push(shape, payload)
     return

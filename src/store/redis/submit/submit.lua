@@ -4,8 +4,9 @@
 -- ARGV  now, '1' from a process that has used the store before, '1' if nothing may be accepted before the partition is
 --       restored, 'check' to check only whether the tasks would be accepted, 'tick' for a task of a schedule, or '';
 --       least n of the ids, how long a type stays known after its last worker (ms), most waiting tasks or '', how long
---       a finished task may be kept (ms), most tasks that may wait for one, number of shapes, (type, priority, head)
---       each; number of calls; each call: number of tasks; each task: its shape's number (1…), its payload; if the
+--       a finished task may be kept (ms), most tasks that may wait for one, number of shapes, (type, priority, head,
+--       extras and uses of tasks that have nothing else but the limits that they use, or '' and '') each; number of
+--       calls; each call: number of tasks; each task: its shape's number (1…), its payload; if the
 --       number is negative also: its extras, delay in ms or '', run_at or '', idempotency key or '', the request of the
 --       key, the units of limits that it uses, as JSON, or '', number of tasks that it waits for, each (`#<index>` for
 --       a task of the same call, or a name; '' for a task of another call in a 'check'; '?' for an invalid id); the
@@ -31,8 +32,8 @@ local function read_admission(step)
   admission.pending_max, step.retention_ms, admission.successors_max = number(step), number(step), number(step)
   -- Whether each type is known, runs of accepted tasks for the events, tasks whose state is decided at the end.
   admission.known, admission.runs, admission.begun = {}, {}, {}
-  -- The named limits that tasks use: all names, and their settings.
-  admission.limit_names, admission.limits = {}, {}
+  -- The named limits that tasks use: all names, and their settings; the units that tasks use, by their text.
+  admission.limit_names, admission.limits, admission.units = {}, {}, {}
   return admission
 end
 
@@ -47,17 +48,6 @@ local function is_known(step, admission, kind)
   return known
 end
 
-local function read_shapes(step, admission)
-  admission.shapes, admission.shape_count, admission.all_known = {}, number(step), true
-  for index = 1, admission.shape_count do
-    local shape = { type = arg(step), priority = arg(step), head_text = arg(step) }
-    -- An invalid shape is left out, and so are its tasks.
-    if shape.priority:match('^%d$') and unpack_request(shape.head_text) then admission.shapes[index] = shape end
-    -- The type of a schedule was known when the schedule was made.
-    admission.all_known = (admission.mode == 'tick' or is_known(step, admission, shape.type)) and admission.all_known
-  end
-end
-
 -- Reads a time: nil for '', and NaN, which equals nothing, for an invalid one.
 local function time(step)
   local text = arg(step)
@@ -66,18 +56,21 @@ local function time(step)
 end
 local function is_time(at_ms) return at_ms == nil or at_ms == at_ms end
 
--- Reads the units of limits that a task uses; returns whether they are valid.
-local function read_uses(admission, task)
-  local is_read, uses = pcall(cjson.decode, task.uses)
-  if not is_read or type(uses) ~= 'table' then return false end
-  task.units = uses
-  for name in pairs(uses) do
+-- Returns the units of limits in a text, nil if it is invalid: {by name, is_refused: whether the limits never allow
+-- them}.
+local function units_in(admission, text)
+  local units = admission.units[text]
+  if units ~= nil then return units end
+  local is_read, by_name = pcall(cjson.decode, text)
+  units = is_read and type(by_name) == 'table' and { by_name = by_name, is_refused = nil }
+  admission.units[text] = units
+  for name in pairs(units and by_name or {}) do
     if not admission.limits[name] then
       admission.limits[name] = ''
       admission.limit_names[#admission.limit_names + 1] = name
     end
   end
-  return true
+  return units
 end
 
 local function read_limits(step, admission)
@@ -86,25 +79,60 @@ local function read_limits(step, admission)
   end
 end
 
+-- Returns whether limits do not exist, or can never give so many units.
+local function never_fit(admission, units)
+  if units.is_refused == nil then
+    units.is_refused = false
+    for name, its_units in pairs(units.by_name) do
+      local text = admission.limits[name]
+      local settings = text ~= '' and limits.unpack(text)
+      local most = settings and math.min(settings.max or math.huge, settings.rate_max or math.huge) or 0
+      units.is_refused = units.is_refused or its_units > most
+    end
+  end
+  return units.is_refused
+end
+
 -- Returns the refusal of tasks whose limits do not exist, or can never give what the tasks need; nil if there is none.
 local function refuse_uses(admission, tasks, earlier)
   local refusal, names, seen = { 'limits', {} }, {}, {}
   for index, task in ipairs(tasks) do
-    local is_refused = false
-    for name, units in pairs(not earlier[index] and task.units or {}) do
-      local text = admission.limits[name]
-      local settings = text ~= '' and limits.unpack(text)
-      local most = settings and math.min(settings.max or math.huge, settings.rate_max or math.huge) or 0
-      is_refused = is_refused or units > most
+    local units = not earlier[index] and task.units
+    if units and never_fit(admission, units) then refusal[#refusal + 1] = { index } end
+    for name in pairs(units and not seen[units] and units.by_name or {}) do
       if not seen[name] then
         names[#names + 1], seen[name] = name, true
-        names[#names + 1] = text
+        names[#names + 1] = admission.limits[name]
       end
     end
-    if is_refused then refusal[#refusal + 1] = { index } end
+    if units then seen[units] = true end
   end
   refusal[2] = names
   return refusal[3] and refusal
+end
+
+-- Reads what the tasks of a shape have besides the payload; returns whether it is valid.
+local function read_common(step, admission, shape)
+  local extras, uses = arg(step), arg(step)
+  if uses == '' then return true end
+  shape.units, shape.extras = units_in(admission, uses), complete_extras(extras, {}, uses)
+  local is_read, labels = pcall(limits.labels_of, step, shape.extras)
+  shape.labels = is_read and labels
+  return shape.units and shape.labels
+end
+
+local function read_shapes(step, admission)
+  admission.shapes, admission.shape_count, admission.all_known = {}, number(step), true
+  for index = 1, admission.shape_count do
+    local shape = { type = arg(step), priority = arg(step), head_text = arg(step) }
+    local is_valid = read_common(step, admission, shape)
+    -- An invalid shape is left out, and so are its tasks.
+    if is_valid and shape.priority:match('^%d$') and unpack_request(shape.head_text) then
+      admission.shapes[index] = shape
+    end
+    -- The type of a schedule was known when the schedule was made.
+    admission.all_known = (admission.mode == 'tick' or is_known(step, admission, shape.type)) and admission.all_known
+  end
 end
 
 -- Returns whether all parts of a task can be stored; reads the extras, once.
@@ -125,7 +153,9 @@ local function read_call(step, admission)
   for index = 1, number(step) do
     local shape = number(step)
     local task = { shape = admission.shapes[shape < 0 and -shape or shape], payload = arg(step) }
-    if shape < 0 then
+    if shape > 0 then
+      task.units = task.shape and task.shape.units
+    else
       task.extras, task.delay, task.run_at = arg(step), time(step), time(step)
       task.key, task.request, task.uses = next_args(step, 3)
       task.after = {}
@@ -133,7 +163,8 @@ local function read_call(step, admission)
       depends = depends or #task.after > 0
       if task.key ~= '' then keyed = keyed + 1 end
     end
-    if not is_storable(task) or (shape < 0 and task.uses ~= '' and not read_uses(admission, task)) then
+    if shape < 0 and task.uses ~= '' then task.units = units_in(admission, task.uses) end
+    if not is_storable(task) or task.units == false then
       bad = bad or index
     elseif not admission.all_known and not is_known(step, admission, task.shape.type) then
       unknown[#unknown + 1] = task.shape.type
@@ -204,10 +235,23 @@ local function accept_dependent(step, admission, task, lane, ref, run_at, ms, ta
   admission.begun[#admission.begun + 1] = task
 end
 
+-- Adds a ready task to its group, or to the lane of its limits.
+local function accept_grouped(step, task, lane, group, entry, extras, ms)
+  local shape = task.shape
+  shape.wait_ms = shape.wait_ms or tonumber(queue_timeout_of(shape.head_text))
+  local ends = shape.wait_ms > 0 and ms + shape.wait_ms or nil
+  arrive(step, lane, group, entry, pack_task(shape.head_text, extras, task.payload, 'null'), task.ref, ends)
+end
+
 local function accept(step, admission, task, lane, ms, n, tasks)
-  local entry = entry_id(ms, n)
+  local entry, labels = entry_id(ms, n), task.shape.labels
   local ref = lane.no .. '.' .. entry
   task.ref = ref
+  if not task.extras and labels then
+    limits.count_uses(step, '#', labels.uses, 1)
+    accept_grouped(step, task, lane, labels.lane, entry, task.shape.extras, ms)
+    return true
+  end
   if not task.extras then
     add_plain_entry(lane, entry, task.shape.head_text, task.payload)
     note_ready(step, lane, entry)
@@ -232,10 +276,7 @@ local function accept(step, admission, task, lane, ms, n, tasks)
     return false
   end
   if group then
-    local shape = task.shape
-    shape.wait_ms = shape.wait_ms or tonumber(queue_timeout_of(shape.head_text))
-    local ends = shape.wait_ms > 0 and ms + shape.wait_ms or nil
-    arrive(step, lane, group, entry, pack_task(shape.head_text, task.extras, task.payload, 'null'), ref, ends)
+    accept_grouped(step, task, lane, group, entry, task.extras, ms)
     return true
   end
   call('XADD', lane.stream, entry, unpack(pack_entry(task.shape.head_text, task.extras, task.payload, 'null')))

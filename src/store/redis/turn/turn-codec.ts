@@ -247,11 +247,12 @@ export function readTasks(answer: readonly (string | number)[], take: TakeTask):
       continue
     }
     const count = answer[at + 2] as number
-    const end = at + 4 + Math.abs(count) * 2
+    const end = at + 5 + Math.abs(count) * 2
     const no = answer[at + 3] as string
-    for (at += 4; at < end; at += 2) {
+    const common = answer[at + 4] as string
+    for (at += 5; at < end; at += 2) {
       const [entry, text] = [answer[at], answer[at + 1] as string]
-      const [extras, payload] = count < 0 ? (text.split('\n', 2) as [string, string]) : ['', text]
+      const [extras, payload] = count < 0 ? (text.split('\n', 2) as [string, string]) : [common, text]
       take(`${no}.${entry}`, lane, head, payload, extras, '', '', true)
     }
   }

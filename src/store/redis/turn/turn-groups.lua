@@ -30,6 +30,19 @@ function take(step, turn, lane, most, tasks)
   return #entries, start(step, turn, lane, entries, tasks)
 end
 
+-- Returns the texts of tasks of groups; those of tasks that use limits have been read.
+local function texts_of(step, picked, refs)
+  local texts, others, places = {}, {}, {}
+  for index, one in ipairs(picked) do
+    texts[index] = one.text
+    if one.text == nil then others[#others + 1], places[#places + 1] = refs[index], index end
+  end
+  if not others[1] then return texts end
+  local found = call('HMGET', step.prefix .. KEY.grouped, unpack(others))
+  for place, text in ipairs(found) do texts[places[place]] = text end
+  return texts
+end
+
 -- Starts tasks of groups, {group, part, entry} each, and marks each that has started; returns the number started.
 local function start_picked(step, turn, lane, picked, tasks)
   if #picked == 0 then return 0 end
@@ -47,7 +60,7 @@ local function start_picked(step, turn, lane, picked, tasks)
       members[#members + 1] = one.part.member_prefix .. one.entry
     end
   end
-  local texts = call('HMGET', step.prefix .. KEY.grouped, unpack(refs))
+  local texts = texts_of(step, picked, refs)
   call('HDEL', step.prefix .. KEY.grouped, unpack(refs))
   many('ZREM', step.prefix .. KEY.group_queue .. lane.name, members)
   many('ZREM', step.prefix .. KEY.lone .. lane.name, alone)
@@ -87,7 +100,7 @@ end
 -- Returns whether the limits that the first task of a place uses have room; if not, the place is set aside.
 local function fits(step, lane, one)
   local text = call('HGET', step.prefix .. KEY.grouped, lane.no .. '.' .. one.entry)
-  one.uses = text and limits.uses_of(step, extras_of(text))
+  one.text, one.uses = text, text and limits.uses_of(step, extras_of(text))
   local name, units, at = nil, nil, nil
   if one.uses then name, units, at = limits.blocker(step, one.uses) end
   if name then limits.set_aside(step, lane, one, name, units, at) end
@@ -106,8 +119,9 @@ local function has_task(step, lane, one, group_limit)
   local part, first, second = one.part, one.newcomer, nil
   if not part.group then
     first = first_of(step, part)
-  elseif one.is_crowded or not first then
-    first, second = unpack(entries_of(step, part, 2))
+  elseif one.is_crowded or one.most or not first then
+    one.entries = entries_of(step, part, (one.most or 1) + 1)
+    first, second = one.entries[1], one.entries[2]
     if one.is_crowded and not second then call('SREM', prefix .. KEY.crowded .. part.name, part.group) end
   end
   if not first then
@@ -223,24 +237,63 @@ local function take_lone(step, turn, lane, most, tasks)
   return #groups, started
 end
 
+-- Returns the first tasks of a lane that its limits allow to start, and reserves their units; the first task has been
+-- checked. The room for tasks that use the same is computed once.
+local function read_run(step, lane, one, most)
+  local run = { entries = {}, groups = {}, refs = {}, texts = { one.text }, uses = { one.uses or false } }
+  local prefix = lane.no .. '.'
+  local size, current, same, left = math.min(most, #one.entries), one.uses, 0, 0
+  if current then
+    limits.reserve(step, current)
+    left = limits.fitting(step, current, size - 1)
+    size = left + 1
+  end
+  for index = 1, size do run.refs[index] = prefix .. one.entries[index] end
+  local texts = size > 1 and call('HMGET', step.prefix .. KEY.grouped, unpack(run.refs, 2, size)) or {}
+  local lines, first_uses = current and one.text:match('^[^\n]*\n[^\n]*\n'), current
+  for index, text in ipairs(texts) do
+    local is_alike = text and lines and text:find(lines, 1, true) == 1
+    local uses = is_alike and first_uses or (text and limits.uses_of(step, extras_of(text))) or false
+    if uses and (uses ~= current or left == 0) then
+      if same > 0 then limits.reserve(step, current, same) end
+      current, same, left = uses, 0, limits.fitting(step, uses, #texts - index + 1)
+      if left == 0 then break end
+    end
+    if uses then same, left = same + 1, left - 1 end
+    run.texts[index + 1], run.uses[index + 1] = text, uses
+  end
+  if same > 0 then limits.reserve(step, current, same) end
+  for index = 1, #run.texts do run.entries[index], run.groups[index] = one.entries[index], one.group end
+  for index = #run.texts + 1, #run.refs do run.refs[index] = nil end
+  return run
+end
+
 -- Starts up to `most` tasks of the only lane in the rotation, which uses limits; returns the number started.
 local function take_run(step, turn, lane, one, most, tasks)
+  one.most = math.min(most, ROUND_MAX)
   if not has_task(step, lane, one, nil) then return 0 end
-  if one.uses then limits.reserve(step, one.uses) end
-  local entries, refs, picked = entries_of(step, one.part, most + 1), {}, { one }
-  local last = entries[1] == one.entry and math.min(most, #entries) or 1
-  for index = 2, last do refs[index - 1] = lane.no .. '.' .. entries[index] end
-  for index, text in ipairs(refs[1] and call('HMGET', step.prefix .. KEY.grouped, unpack(refs)) or {}) do
-    local uses = text and limits.uses_of(step, extras_of(text))
-    if uses and limits.blocker(step, uses) then break end
-    if uses then limits.reserve(step, uses) end
-    picked[index + 1] = { group = one.group, part = one.part, entry = entries[index + 1], uses = uses }
+  local run = read_run(step, lane, one, one.most)
+  local taken, queue, prefix = #run.entries, step.prefix .. KEY.group_queue .. lane.name, one.part.member_prefix
+  call('HDEL', step.prefix .. KEY.grouped, unpack(run.refs))
+  call('ZREMRANGEBYLEX', queue, '[' .. prefix .. run.entries[1], '[' .. prefix .. run.entries[taken])
+  local started, starts = start_grouped(step, turn, lane, run.entries, run.groups, run.refs, run.texts, tasks, run.uses)
+  for index, uses in ipairs(run.uses) do
+    if uses and not starts[index] then limits.release(step, uses) end
   end
-  local started = start_picked(step, turn, lane, picked, tasks)
-  one.started, one.has_more, one.starts = started > 0, #entries > #picked, started
+  one.started, one.has_more, one.starts = started > 0, #one.entries > taken, started
   if not one.has_more then call('SREM', step.prefix .. KEY.crowded .. lane.name, one.group) end
   order.move_on(step, lane, { one })
   return started
+end
+
+-- Starts up to `most` tasks without a group, which have the only place in the rotation; returns how many it handed out
+-- and started.
+local function take_ungrouped(step, turn, lane, one, most, tasks)
+  if not has_task(step, lane, one, nil) then return 0, 0 end
+  local handed_out, started = take(step, turn, lane, most, tasks)
+  one.started, one.starts = started > 0, started
+  order.move_on(step, lane, { one })
+  return handed_out, started
 end
 
 -- Starts one task of each group in the order of the rotation.
@@ -257,8 +310,13 @@ function take_in_rotation(step, turn, lane, most, tasks, group_limit)
     local places_read = math.min(math.max(most - got, at_once), ROUND_MAX)
     local places = order.next_places(step, lane, places_read)
     if not places then break end
-    if #places == 1 and most - got > 1 and limits.are_used(places[1].group) and not group_limit then
-      got = got + take_run(step, turn, lane, places[1], most - got, tasks)
+    local only = #places == 1 and most - got > 1 and places[1]
+    if only and only.group == '' then
+      handed_out, started = take_ungrouped(step, turn, lane, only, most - got, tasks)
+      got, checks, places = got + started, checks + handed_out, {}
+    elseif only and only.part and limits.are_used(only.group)
+      and (not group_limit or limits.group_of(only.group) == '') then
+      got = got + take_run(step, turn, lane, only, most - got, tasks)
       places = {}
     end
     local picked, all, checked = {}, {}, {}

@@ -70,24 +70,20 @@ local function leave_lease(step, ref, lane)
   append(step.ended_of, lane.type, ref)
 end
 
--- A lease of a group ends; its lanes may have a task for the permit that becomes free.
-local function leave_group(step, lane, group, ref, entry, worker)
+-- A lease of a group, or of the lane `group` with limits, ends; lanes may have a task for the permit that becomes free.
+local function leave_group(step, lane, group, its_group, ref, entry, worker)
   local prefix = step.prefix
   if lane.has_served == nil then lane.has_served = call('EXISTS', prefix .. KEY.served .. lane.name) == 1 end
   if lane.has_served then
     append(step.left_groups, lane, group)
     append(step.left_groups, lane, entry)
   end
-  local uses_limits = limits.are_used(group)
-  local lane_permits = prefix .. KEY.held .. lane.type .. '|' .. group
-  local permits = uses_limits and group_permits.key_of(step, lane.type, group) or lane_permits
   if group_permits.are_kept(step, lane.type) then
-    call('SREM', permits, ref)
+    call('SREM', group_permits.key_of(step, lane.type, group), ref)
     -- A process of the previous version counts it there.
-    if uses_limits then call('SREM', lane_permits, ref) end
-  else
-    local size = #step.unkept
-    step.unkept[size + 1], step.unkept[size + 2] = permits, ref
+    if its_group ~= group then call('SREM', prefix .. KEY.held .. lane.type .. '|' .. group, ref) end
+  elseif its_group ~= '' then
+    append(step.unkept, group_permits.key_of(step, lane.type, group), ref)
   end
   step.busy_changes[worker] = (step.busy_changes[worker] or 0) - 1
   local limited_lanes = step.lanes_at_limit[lane.type]
@@ -99,8 +95,8 @@ local function leave_group(step, lane, group, ref, entry, worker)
     end
     step.lanes_at_limit[lane.type] = limited_lanes
   end
-  local its_group = uses_limits and limits.group_of(group) or group
-  for _, other in ipairs(its_group ~= '' and limited_lanes or {}) do end_at_limit(step, other, its_group) end
+  if its_group == '' then return end
+  for _, other in ipairs(limited_lanes) do end_at_limit(step, other, its_group) end
 end
 
 function write_busy(step)
@@ -122,18 +118,34 @@ local function collect_success(step, lane, ref, attempts, result)
   successes.refs[place], successes.attempts[place], successes.results[place] = ref, attempts, result
 end
 
--- The lease had no progress and no error of a previous attempt, so its tail is copied unchanged into the text.
-local function succeed(step, ref, lane, entry, attempts, tail, result)
-  leave_lease(step, ref, lane)
+-- Returns worker and labels of a task that succeeded; nil if it has none. In a run, many tasks that use limits have
+-- the same, which `alike` keeps.
+local function read_labels(step, tail, alike)
+  if alike and alike.line and tail:find(alike.line, alike.at, true) == alike.at then
+    return alike.worker, alike.labels
+  end
   local worker, extras = worker_and_extras(tail)
-  local key, group
-  if worker then
-    key, group = labels_in(extras)
-    keep_key(step, key, retention.kept_ms(step, lane.type, 'success'))
-    if group then leave_group(step, lane, group, ref, entry, worker) end
-    if limits.are_in(extras) then
-      limits.count(step, '#', extras, -1)
-      limits.leave(step, ref, extras)
+  if not worker then return nil end
+  local labels = limits.labels_of(step, extras)
+  if labels and alike then
+    alike.worker, alike.labels, alike.line, alike.at = worker, labels, '\n' .. extras .. '\n', tail:find('\n', 1, true)
+  end
+  if labels then return worker, labels end
+  local key, group = labels_in(extras)
+  return worker, { key = key, lane = group, group = group, uses = nil }
+end
+
+-- The lease had no progress and no error of a previous attempt, so its tail is copied unchanged into the text.
+local function succeed(step, ref, lane, entry, attempts, tail, result, alike)
+  leave_lease(step, ref, lane)
+  local worker, labels = read_labels(step, tail, alike)
+  local group = labels and labels.lane
+  if labels then
+    if labels.key then keep_key(step, labels.key, retention.kept_ms(step, lane.type, 'success')) end
+    if group then leave_group(step, lane, group, labels.group, ref, entry, worker) end
+    if labels.uses then
+      limits.count_uses(step, '#', labels.uses, -1)
+      limits.leave(step, ref, labels.uses)
     end
   end
   if not group then append(step.left, lane, entry) end
@@ -176,7 +188,7 @@ local function give_back(step, task, lane, entry, group)
   if entry ~= ref:match('%.(.*)$') then call('HSET', prefix .. KEY.moved, ref, entry) end
   if group then
     arrive(step, lane, group, entry, pack_task(head_text, task.extras, task.payload, task.error))
-    leave_group(step, lane, group, ref, entry, task.worker)
+    leave_group(step, lane, group, limits.group_of(group), ref, entry, task.worker)
   else
     call('HSET', prefix .. KEY.again, lane.no .. '.' .. entry, pack_again(head_text, task.error))
     call('ZADD', lane.back, 0, entry)
@@ -196,7 +208,8 @@ local function settle(step, outcome, lease, lane)
   local extras, payload, key, group = task.extras, task.payload, labels_in(task.extras)
   leave_lease(step, ref, lane)
   shared_time.ended(step, lane, group or '', task.started_at)
-  limits.leave(step, ref, extras, task.started_at, outcome.usage)
+  local uses = limits.uses_of(step, extras)
+  if uses then limits.leave(step, ref, uses, task.started_at, outcome.usage) end
   if outcome.hold_ms and outcome.hold_ms ~= '' then
     task.error = error
     hold(step, lane.type, tonumber(outcome.hold_ms), extras, outcome.held_limit)
@@ -212,14 +225,14 @@ local function settle(step, outcome, lease, lane)
     give_back(step, task, lane, lease.entry, group)
   else
     if group then
-      leave_group(step, lane, group, ref, lease.entry, task.worker)
+      leave_group(step, lane, group, limits.group_of(group), ref, lease.entry, task.worker)
     else
       append(step.left, lane, lease.entry)
     end
     if status ~= 'pending' then
       local text = pack_finished(step, status, outcome.reason, task, extras, payload, error, progress, outcome.result)
       finish(step, lane, ref, status, text)
-      limits.count(step, '#', extras, -1)
+      if uses then limits.count_uses(step, '#', uses, -1) end
       keep_key(step, key, retention.kept_ms(step, lane.type, status))
       count(step, lane.type, status, 1)
     elseif tonumber(task.run_at) > step.now then
@@ -247,7 +260,7 @@ function begin_turns(step, outcome_refs)
   step.claimed = {}
   -- By lane: successes of the present turn's own worker.
   step.succeeded = {}
-  -- Ended leases of groups whose type does not keep them by group: (key in `held`, ref) each.
+  -- Ended leases of groups whose type does not keep them by group, by their key in `held`.
   step.unkept = {}
   -- By worker: the change in its leases of groups; by type: the lanes in which groups are at their limit.
   step.busy_changes, step.lanes_at_limit = {}, {}
@@ -276,12 +289,12 @@ end
 -- the store knows the name of their lane: after it lost everything, the same number may belong to another lane.
 function settle_run(step, run, verdicts)
   local lane, prefix, width = lane_by_ref(step, run.refs[1]), run.prefix, #run.prefix
-  local in_time = run.deadline_at == 0 or step.now < run.deadline_at
+  local in_time, alike = run.deadline_at == 0 or step.now < run.deadline_at, {}
   for index, ref in ipairs(run.refs) do
     local record = step.held[ref]
     if record and in_time and record:sub(1, width) == prefix then
       step.held[ref] = nil
-      succeed(step, ref, lane, run.entries[index], '1', tail_of_fresh(record, width), run.results[index])
+      succeed(step, ref, lane, run.entries[index], '1', tail_of_fresh(record, width), run.results[index], alike)
       verdicts[#verdicts + 1] = OK
     else
       verdicts[#verdicts + 1] = try_settle(step, success(ref, fence_of(prefix), run.results[index]))
@@ -292,11 +305,11 @@ end
 -- Leases that a process of the previous version has handed out are in `held` whether their type has a limit or not.
 local function leave_unkept(step)
   local keys = {}
-  for index = 1, #step.unkept, 2 do keys[#keys + 1] = step.unkept[index] end
+  for key in pairs(step.unkept) do keys[#keys + 1] = key end
   for from = 1, #keys, CHUNK do
     local to = math.min(from + CHUNK - 1, #keys)
     if call('EXISTS', unpack(keys, from, to)) > 0 then
-      for index = from, to do call('SREM', keys[index], step.unkept[index * 2]) end
+      for index = from, to do many('SREM', keys[index], step.unkept[keys[index]]) end
     end
   end
 end

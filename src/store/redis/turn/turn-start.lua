@@ -118,16 +118,21 @@ local function note_begun(of_type, ref, record, due, attempts)
   of_type.refs[all], of_type.attempts[all] = ref, attempts
 end
 
--- Returns the common parts for a fresh task that has not waited too long; false for another task.
-local function fresh_in_time(step, turn, head_text, entry)
-  local fresh = fresh_of_head(step, turn, head_text)
+-- Returns the common parts for a fresh task if it has not waited too long.
+local function in_time(step, fresh, entry)
   return fresh and (fresh.wait_ms == 0 or entry:sub(1, 13) + fresh.wait_ms > step.now) and fresh
 end
 
+-- The same by the head; false for another task.
+local function fresh_in_time(step, turn, head_text, entry)
+  return in_time(step, fresh_of_head(step, turn, head_text), entry)
+end
+
 -- Begins a run of fresh tasks in the answer; returns the index of its counter.
-local function begin_run(tasks, lane, head_text)
+local function begin_run(tasks, lane, head_text, extras)
   local place = #tasks + 3
   tasks[place - 2], tasks[place - 1], tasks[place], tasks[place + 1] = lane.name, head_text, 0, lane.no
+  tasks[place + 2] = extras or ''
   return place
 end
 
@@ -173,16 +178,28 @@ function start(step, turn, lane, entries, tasks)
   return started
 end
 
+-- Returns what fresh tasks have in common whose texts begin with the same lines; false if this one is not fresh.
+local function alike_to(step, turn, text)
+  local lines, head_text, extras = text:match('^(([^\n]*)\n([^\n]*)\n)')
+  local fresh = not has_predecessors(extras) and fresh_of_head(step, turn, head_text)
+  return fresh and { lines = lines, head_text = head_text, extras = extras, fresh = fresh }
+end
+
 -- The same for tasks of groups, which have left their queue, by their entries, groups, refs and texts, and the uses of
 -- those that use limits; returns also which have started. The lines after the head of a text are copied unchanged into
--- the record of the lease, and into the answer to the worker.
+-- the record of the lease, and into the answer to the worker. Most tasks that use limits are alike but for the payload.
 function start_grouped(step, turn, lane, entries, groups, refs, texts, tasks, uses)
   local of_type, starts, started, fresh_tasks = begun_of(turn, lane.type), {}, 0, 0
   local held = group_permits.are_kept(step, lane.type)
-  local run_of, run_place
+  local run_of, run_place, alike
   for index, entry in ipairs(entries) do
-    local text, head_text, lines, fresh = texts[index], nil, nil, nil
-    if text then
+    local text, head_text, lines, fresh, payload = texts[index], nil, nil, nil, nil
+    if text and uses and uses[index] then
+      if not (alike and text:find(alike.lines, 1, true) == 1) then alike = alike_to(step, turn, text) end
+      fresh = alike and not has_previous_error(text) and in_time(step, alike.fresh, entry)
+      payload = fresh and text:sub(#alike.lines + 1, -#NO_ERROR - 1)
+    end
+    if text and not payload then
       head_text, lines = split_head(text)
       fresh = fresh_in_time(step, turn, head_text, entry)
       if fresh and lines_have_predecessors(lines) then fresh = false end
@@ -190,11 +207,18 @@ function start_grouped(step, turn, lane, entries, groups, refs, texts, tasks, us
     local record, due, ref, attempts
     if fresh then
       ref, due, attempts = refs[index], fresh.due, '0'
-      record = pack_fresh_lease(fresh, entry, lines)
-      if run_of ~= head_text then run_of, run_place = head_text, begin_run(tasks, lane, head_text) end
-      tasks[run_place] = tasks[run_place] - 1
+      if run_of ~= (payload and alike or head_text) then
+        run_of = payload and alike or head_text
+        run_place = begin_run(tasks, lane, head_text or alike.head_text, payload and alike.extras)
+      end
       local size = #tasks
-      tasks[size + 1], tasks[size + 2] = entry, lines
+      if payload then
+        record = pack_fresh_lease_of(fresh, entry, alike.extras, payload)
+        tasks[run_place], tasks[size + 1], tasks[size + 2] = tasks[run_place] + 1, entry, payload
+      else
+        record = pack_fresh_lease(fresh, entry, lines)
+        tasks[run_place], tasks[size + 1], tasks[size + 2] = tasks[run_place] - 1, entry, lines
+      end
       if held then group_permits.take(step, lane.type, groups[index], ref) end
       fresh_tasks = fresh_tasks + 1
       if fresh.wait_ms ~= 0 then turn.begun.waits[#turn.begun.waits + 1] = ref end

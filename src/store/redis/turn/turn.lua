@@ -22,8 +22,9 @@
 --       leases to be canceled}}
 --       renewal: {expires, cancel requested} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, the
 --       task has changed | 3 it cannot be stored, nothing of it is written;
---       tasks: lane's name, head, number of consecutive tasks of that kind, lane's number, (entry, payload) each; for
---       tasks of groups minus the number, (entry, lines of extras, payload and null) each; or, if the head is '', one
+--       tasks: lane's name, head, number of consecutive tasks of that kind, lane's number, their extras or '', (entry,
+--       payload) each; for tasks with extras of their own minus the number, (entry, lines of extras, payload and null)
+--       each; or, if the head is '', one
 --       task with (ref, its own head, payload, extras or '', error or '', the outcomes that it has waited for as JSON
 --       or '')
 -- Cost  per claim from a lane an XREADGROUP; for all together one HMGET, MSET, XACK, XDEL, ZREM, HDEL, HSET and ZADD

@@ -6,7 +6,7 @@ import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header to recognise databases of other programs: "XQue". */
 const APPLICATION_ID = 0x58517565
-const SCHEMA_VERSION = 20
+const SCHEMA_VERSION = 21
 /** Twice the size of a log between checkpoints. A log that grew because of a long read is truncated to this size. */
 const WAL_BYTES_KEPT = 128 * 1_024 * 1_024
 const MEMORY_BUSY_MS = 1_000

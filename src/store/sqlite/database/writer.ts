@@ -1,5 +1,6 @@
 import { XQueueError } from '../../../task/errors.ts'
 import { WAITING_STATUSES } from '../../../task/status.ts'
+import type { Uses } from '../../../task/uses.ts'
 import type { Due } from '../due/due.ts'
 import { type Database, isBusy, isOfOneOperation, type Row, storeError } from './database.ts'
 
@@ -16,6 +17,8 @@ export class Tx {
   readonly touchedTypes = new Set<string>()
   /** Named limits that may have more room: permits became free, or the rules changed. */
   readonly freedLimits = new Set<string>()
+  /** What tasks used that have ended: the same for their limits. */
+  readonly freedUses = new Set<Uses>()
   /** Workers that have a cancel request to receive. */
   readonly canceledWorkers = new Set<string>()
   /** Number of successors handled, and whether some were left for the next transaction. */

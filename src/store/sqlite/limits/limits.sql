@@ -36,18 +36,15 @@ DELETE FROM limit_holds WHERE held_until <= ?;
 -- name: dropHoldOfKey
 DELETE FROM limit_holds WHERE name = ?;
 
--- name: unitsInUse
-SELECT ifnull(sum(units), 0) AS n FROM permits WHERE limit_name = ?;
+-- name: usesInFlight
+-- The tasks in flight that use limits, by what they use; from the index alone.
+SELECT uses, count(*) AS n FROM tasks INDEXED BY tasks_running
+WHERE status = 'processing' AND uses IS NOT NULL GROUP BY type, task_group, uses;
 
--- name: addPermit
-INSERT INTO permits (limit_name, seq, units) VALUES (?, ?, ?);
-
--- name: dropPermit
-DELETE FROM permits WHERE limit_name = ? AND seq = ?;
-
--- name: holdersOfLimit
-SELECT t.id, t.type, t.worker_id, t.started_at, t.expires_at, t.task_group, p.units
-FROM permits p JOIN tasks t ON t.seq = p.seq WHERE p.limit_name = ? ORDER BY t.started_at, t.seq LIMIT 1000;
+-- name: holdersByAge
+-- All tasks in flight that use limits.
+SELECT id, type, worker_id, started_at, expires_at, task_group, uses FROM tasks
+WHERE status = 'processing' AND uses IS NOT NULL ORDER BY started_at, seq;
 
 -- name: usesBySeq
 SELECT uses FROM tasks WHERE seq = ?;
@@ -80,6 +77,9 @@ UPDATE ring SET state = 'blocked', blocked_by = ?, need = ? WHERE type = ? AND p
 -- name: ringUnblock
 UPDATE ring SET state = 'ready', blocked_by = NULL, need = NULL
 WHERE type = ? AND priority = ? AND task_group = ? AND +state = 'blocked';
+
+-- name: anyBlocked
+SELECT 1 FROM ring WHERE blocked_by IS NOT NULL LIMIT 1;
 
 -- name: blockedTypes
 -- The types of which lanes wait for a limit; one index look-up for each.

@@ -14,9 +14,10 @@ import { limitInUse, refuseUses, tooManyLimits, unknownLimit } from '../../refus
 import { LIMITS_MAX, type LimitChange, type LimitFacts, type LimitHolder, type Rate } from '../../store.ts'
 import type { Database, Row } from '../database/database.ts'
 import type { Tx } from '../database/writer.ts'
-import { groupOf } from '../records/rows.ts'
+import { groupOf, usesOf } from '../records/rows.ts'
 import type { RateLog } from '../turn/rate-log.ts'
 import { type Block, Rooms } from './rooms.ts'
+import { UnitsInUse } from './units-in-use.ts'
 
 /** The log of the units that started has this before the name; the spaces rule out a type of the same name. */
 const UNITS_OF = 'units of '
@@ -26,6 +27,7 @@ const LANES_MAX = 100
 const LANES_READ_MAX = 10_000
 const WAITING_MAX = 10_000
 const WAITERS_MAX = 100
+const HOLDERS_MAX = 1_000
 const OPERATOR = 'operator'
 
 /** The limit of each group of a type. */
@@ -36,21 +38,25 @@ export interface GroupLimit {
 }
 
 /**
- * Named limits. What is in use is the sum of the permits, which are written and deleted with the leases. A lane whose
- * next task needs more than a limit has left is blocked by it, and woken when the limit may have room: at most as many
- * lanes of a type as there are free units, so the cost does not grow with the number of lanes that wait.
+ * Named limits. What is in use is the sum over the tasks in flight. A lane whose next task needs more than a limit has
+ * left is blocked by it, and woken when the limit may have room: at most as many lanes of a type as there are free
+ * units, so the cost does not grow with the number of lanes that wait.
  */
 export class Limits {
   readonly #database: Database
   readonly #rateLog: RateLog
   readonly #records = new Map<string, LimitRecord | null>()
   readonly #ofGroups = new Map<string, ReadonlyMap<string, number | null>>()
+  readonly #inUse: UnitsInUse
   /** A lower bound of the time at which the next limit opens; null: not known. */
   #opensAt: number | null = null
+  /** Whether a lane may wait for a limit. */
+  #mayBlock = true
 
   constructor(database: Database, rateLog: RateLog) {
     this.#database = database
     this.#rateLog = rateLog
+    this.#inUse = new UnitsInUse(database)
   }
 
   /** Another process has written, or a transaction was rolled back. */
@@ -58,6 +64,8 @@ export class Limits {
     this.#records.clear()
     this.#ofGroups.clear()
     this.#opensAt = null
+    this.#mayBlock = true
+    this.#inUse.forget()
   }
 
   /** @throws XQueueError `unknown_limit`, or `invalid_request` for units that are never free */
@@ -75,7 +83,7 @@ export class Limits {
     if (!record) return Number.POSITIVE_INFINITY
     if (record.paused || this.#heldUntil(name, record) > now) return 0
     const { max, rate } = record
-    const free = max === null ? Number.POSITIVE_INFINITY : max - this.#inUse(name)
+    const free = max === null ? Number.POSITIVE_INFINITY : max - this.#inUse.of(name)
     return rate === null || free <= 0 ? free : Math.min(free, this.#rateLog.allows(UNITS_OF + name, rate, now))
   }
 
@@ -102,15 +110,15 @@ export class Limits {
     return { isSet: true, of: (group) => (group === '' ? null : of.has(group) ? of.get(group)! : each) }
   }
 
-  /** A task that uses limits has started. */
-  started(seq: number, uses: Uses): void {
-    for (const name in uses) this.#database.run('addPermit', name, seq, uses[name]!)
-  }
-
-  /** Logs the units of all tasks that a claim has started. */
-  log(now: number, all: readonly Uses[]): void {
+  /** A claim has started tasks that use limits. */
+  started(now: number, all: readonly Uses[]): void {
+    const tasks = new Map<Uses, number>()
+    for (const uses of all) tasks.set(uses, (tasks.get(uses) ?? 0) + 1)
     const units = new Map<string, number>()
-    for (const uses of all) for (const name in uses) units.set(name, (units.get(name) ?? 0) + uses[name]!)
+    for (const [uses, count] of tasks) {
+      this.#inUse.change(uses, count)
+      for (const name in uses) units.set(name, (units.get(name) ?? 0) + uses[name]! * count)
+    }
     for (const [name, count] of units) {
       const rate = this.#settings(name)?.rate
       if (rate) this.#rateLog.add(UNITS_OF + name, rate, now, count)
@@ -118,20 +126,22 @@ export class Limits {
   }
 
   /** The lease of a task that used limits has ended. `usage`: the units that it used in fact. */
-  ended(tx: Tx, task: { seq: number; startedAt: number | null }, uses: Uses, usage: Uses = {}): void {
+  ended(tx: Tx, startedAt: number | null, uses: Uses, usage?: Uses): void {
+    this.#inUse.change(uses, -1)
+    tx.freedUses.add(uses)
+    if (usage === undefined) return
     for (const name in uses) {
-      this.#database.run('dropPermit', name, task.seq)
       const more = Object.hasOwn(usage, name) ? usage[name]! - uses[name]! : 0
       if (more !== 0 && this.#settings(name)?.rate) {
-        this.#database.run('correctStarts', UNITS_OF + name, task.startedAt!, more)
+        this.#database.run('correctStarts', UNITS_OF + name, startedAt!, more)
       }
-      tx.freedLimits.add(name)
     }
   }
 
   /** A lane is set aside, blocked by a limit. */
   block(type: string, priority: number, lane: string, { limit, need, until }: Block): void {
     this.#database.run('ringBlocked', limit, need, type, priority, lane)
+    this.#mayBlock = true
     if (until !== null) this.#waitUntil(limit, until)
   }
 
@@ -139,8 +149,12 @@ export class Limits {
   wake(tx: Tx): boolean {
     this.#open(tx)
     let woken = false
-    for (const name of tx.freedLimits) woken = this.#wake(tx, name) || woken
+    if (tx.freedLimits.size + tx.freedUses.size > 0 && this.#isAnyBlocked()) {
+      for (const uses of tx.freedUses) for (const name in uses) tx.freedLimits.add(name)
+      for (const name of tx.freedLimits) woken = this.#wake(tx, name) || woken
+    }
     tx.freedLimits.clear()
+    tx.freedUses.clear()
     return woken
   }
 
@@ -198,10 +212,10 @@ export class Limits {
         name,
         ...record,
         heldUntil: heldUntil > now ? heldUntil : null,
-        inUse: isCounted ? this.#inUse(name) : null,
+        inUse: isCounted ? this.#inUse.of(name) : null,
         waiting: isCounted ? (waiting.get(name) ?? 0) : null,
         nextStartAt: isCounted ? this.opensAt(name, units(name), now) : null,
-        holders: withHolders && isCounted ? this.#database.all('holdersOfLimit', name).map(holderOf) : [],
+        holders: withHolders && isCounted ? this.#holders(name) : [],
         waiters: withHolders && typeof which === 'object' && isCounted ? this.#waiters(name) : [],
       }
     })
@@ -247,10 +261,6 @@ export class Limits {
     return Math.max(heldUntil ?? 0, (this.#database.get('holdOfKey', name)?.held_until as number | undefined) ?? 0)
   }
 
-  #inUse(name: string): number {
-    return this.#database.get('unitsInUse', name)!.n as number
-  }
-
   /** A key without settings of its own can be paused, which copies those of all keys, and held. */
   #refuseStranger(name: string): void {
     const family = familyOf(name)
@@ -275,6 +285,11 @@ export class Limits {
     const prefix = name.slice(0, -1)
     for (const row of this.#database.all('blockedBetween', prefix, behind(prefix)))
       tx.freedLimits.add(row.name as string)
+  }
+
+  #isAnyBlocked(): boolean {
+    if (this.#mayBlock) this.#mayBlock = this.#database.get('anyBlocked') !== undefined
+    return this.#mayBlock
   }
 
   #open(tx: Tx): void {
@@ -332,6 +347,17 @@ export class Limits {
     return lanes.some(({ lane }) => limitsOfLane(lane as string).some(covers))
   }
 
+  #holders(name: string): LimitHolder[] {
+    const holders: LimitHolder[] = []
+    for (const row of this.#database.each('holdersByAge')) {
+      const uses = usesOf(row.uses)
+      if (!Object.hasOwn(uses, name)) continue
+      holders.push(holderOf(row, uses[name]!))
+      if (holders.length === HOLDERS_MAX) break
+    }
+    return holders
+  }
+
   #waiters(name: string): string[] {
     const waiters: string[] = []
     for (const { lane } of this.#database.all('lanesInUse', LANES_READ_MAX)) {
@@ -376,7 +402,7 @@ function recordOf(row: Row): LimitRecord {
   }
 }
 
-function holderOf(row: Row): LimitHolder {
+function holderOf(row: Row, units: number): LimitHolder {
   return {
     taskId: row.id as string,
     type: row.type as string,
@@ -384,6 +410,6 @@ function holderOf(row: Row): LimitHolder {
     since: row.started_at as number,
     expiresAt: row.expires_at as number,
     group: groupOf(row.task_group),
-    units: row.units as number,
+    units,
   }
 }

@@ -34,6 +34,15 @@ export class Rooms {
     for (const limit of limits) this.#leftOf(limit)
   }
 
+  /** How many tasks with the same uses there is room for, at most `most`; takes their units. */
+  takeMany(uses: Uses, most: number): number {
+    let tasks = most
+    for (const limit in uses) tasks = Math.min(tasks, Math.floor(this.#leftOf(limit) / uses[limit]!))
+    if (tasks <= 0) return 0
+    for (const limit in uses) this.#left.set(limit, this.#leftOf(limit) - uses[limit]! * tasks)
+    return tasks
+  }
+
   /** The first limit in the way; null if there is none, and then the units are taken. */
   take(uses: Uses): Block | null {
     // Others that it uses may have room for other lanes.

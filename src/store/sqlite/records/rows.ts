@@ -190,6 +190,19 @@ export function usesOf(stored: Value | undefined): Uses {
   return uses
 }
 
+const textByUses = new WeakMap<Uses, string>()
+
+/** The stored form of uses, null for none. Uses are never changed. */
+export function storedUses(uses: Uses): string | null {
+  if (uses === NO_USES) return null
+  let text = textByUses.get(uses)
+  if (text === undefined) {
+    text = Object.keys(uses).length === 0 ? '' : JSON.stringify(uses)
+    textByUses.set(uses, text)
+  }
+  return text || null
+}
+
 /** The token of a task's lease. A lease from before schema 6 has no secret, and is settled without it. */
 export function tokenOf({ id, deliveries, leaseSecret }: Pick<TaskState, 'id' | 'deliveries' | 'leaseSecret'>): string {
   return `${id}.${deliveries}${leaseSecret ?? ''}`

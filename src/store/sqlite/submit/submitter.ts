@@ -6,7 +6,7 @@ import type { Tx } from '../database/writer.ts'
 import type { Decided, Flows } from '../flows/flows.ts'
 import type { Limits } from '../limits/limits.ts'
 import type { Parts } from '../parts.ts'
-import { eventBody, taskOf } from '../records/rows.ts'
+import { eventBody, storedUses, taskOf } from '../records/rows.ts'
 import type { GroupScheduler } from '../turn/group-scheduler.ts'
 import type { Transitions } from '../turn/transitions.ts'
 import type { Rates } from '../types/rates.ts'
@@ -125,7 +125,7 @@ export class Submitter {
       idempotencyKey === null ? null : sameRequest(spec),
       lane,
       Number(isLone),
-      uses === NO_USES || Object.keys(uses).length === 0 ? null : JSON.stringify(uses),
+      storedUses(uses),
       after.length === 0 ? null : JSON.stringify(after),
       spec.onFailure === 'cancel' ? null : spec.onFailure,
       spec.batch,

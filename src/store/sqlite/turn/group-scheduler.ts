@@ -5,10 +5,12 @@ import type { GroupLimit, Limits } from '../limits/limits.ts'
 import type { Rooms } from '../limits/rooms.ts'
 import { usesOf } from '../records/rows.ts'
 import { nextOfGroups, PRIORITY_ABOVE_ALL } from './groups-named.ts'
-import { byTurn, isOneTooMany, type Plan, type PlannedGroup, takeTurns } from './lane-plan.ts'
+import { byTurn, isOneTooMany, type Plan, type PlannedGroup, takeFitting, takeTurns } from './lane-plan.ts'
 import type { Lane, SharedTime } from './shared-time.ts'
 
 const GONE: Row = { served: 0, since: 0, since_seq: 0 }
+/** Maximum number of lanes that are known to be ready. */
+const READY_MAX = 1_000
 /** Maximum number of groups that an explanation reads. */
 const BESIDE_MAX = 10_000
 /** Maximum number of lanes that are counted one by one. */
@@ -22,6 +24,12 @@ export interface Ready {
   lane: string
   runAt: number
   seq: number
+}
+
+/** A lane whose tasks have started. */
+interface Served extends Lane {
+  starts: number
+  group: string
 }
 
 /** Whether a type has rows in the rotation's table, and whether it has lone tasks. */
@@ -50,6 +58,8 @@ export class GroupScheduler {
   readonly #time: SharedTime
   /** By type; queried once, and again when another process may have written. May name what is gone. */
   readonly #inUse = new Map<string, InUse>()
+  /** By lane: the latest of the tasks for which its row says that it is ready. A later one changes nothing there. */
+  readonly #ready = new Map<string, Ready>()
 
   constructor(database: Database, limits: Limits, time: SharedTime) {
     this.#database = database
@@ -59,6 +69,7 @@ export class GroupScheduler {
 
   forget(): void {
     this.#inUse.clear()
+    this.#ready.clear()
   }
 
   /** Whether a group of the type may have something to serve. */
@@ -89,8 +100,12 @@ export class GroupScheduler {
   }
 
   join(type: string, priority: number, lane: string, runAt: number, seq: number): void {
+    const ready = this.#ready.get(lane)
+    if (ready && ready.type === type && ready.priority === priority && isBefore(ready, runAt, seq)) return
     this.#database.run('ringJoin', type, priority, lane, runAt, seq)
     this.#inUseOf(type).ring = true
+    if (this.#ready.size >= READY_MAX) this.#ready.clear()
+    this.#ready.set(lane, { type, priority, lane, runAt, seq })
   }
 
   /** A stored task became ready. */
@@ -122,6 +137,7 @@ export class GroupScheduler {
   turnsChanged(type: string): void {
     this.#time.changed(type)
     this.#inUse.delete(type)
+    this.#ready.clear()
   }
 
   /** The ready tasks of a type that run next, in order. Changes no turn: see `served`. */
@@ -188,18 +204,25 @@ export class GroupScheduler {
 
   /** Tasks were started, in this order: their groups move to the end of the rotation. */
   served(tasks: readonly Task[], limitOf: (type: string) => GroupLimit): void {
-    const lanes = new Map<string, Lane & { starts: number; group: string }>()
+    const lanes = new Map<string, Served>()
+    let last: Served | undefined
     for (const { type, priority, group, uses } of tasks) {
       const inUse = this.#inUseOf(type)
       const lane = laneOf(group, uses)
       if (!inUse.ring && (lane !== '' || !inUse.lone)) continue
       inUse.ring = true
+      if (last?.lane === lane && last.type === type && last.priority === priority) {
+        last.starts++
+        continue
+      }
       const key = `${type} ${priority} ${lane}`
-      const starts = (lanes.get(key)?.starts ?? 0) + 1
+      const before: Served | undefined = lanes.get(key)
       lanes.delete(key)
-      lanes.set(key, { type, priority, lane, starts, group: group ?? '' })
+      last = { type, priority, lane, starts: (before?.starts ?? 0) + 1, group: group ?? '' }
+      lanes.set(key, last)
     }
     if (lanes.size === 0) return
+    this.#ready.clear()
     const all = [...lanes.values()]
     const positions = this.#time.positions(all)
     const served = all.map((one) => {
@@ -212,6 +235,7 @@ export class GroupScheduler {
   /** Removes up to `max` groups that have nothing ready; returns how many. */
   drop(max: number): number {
     this.#time.forgetIdle()
+    this.#ready.clear()
     const dropped = this.#database.run('ringDropEmpty', max)
     this.#database.run('ringDropAlone')
     this.#inUse.clear()
@@ -290,11 +314,10 @@ export class GroupScheduler {
       const last = heads[0] ?? after
       if (last && wanted > heads.length && !isBlocked) {
         const more = wanted - heads.length
-        for (const head of this.#database.all('headsInGroup', type, priority, lane, last.run_at!, last.seq!, more)) {
-          isBlocked = head.uses !== null && rooms.take(usesOf(head.uses)) !== null
-          if (isBlocked) break
-          heads.push(head)
-        }
+        const next = this.#database.all('headsInGroup', type, priority, lane, last.run_at!, last.seq!, more)
+        const fitting = takeFitting(rooms, next)
+        isBlocked = fitting < next.length
+        for (let index = 0; index < fitting; index++) heads.push(next[index]!)
       }
       after = heads.at(-1) ?? after
       if (most !== null) permits.set(group, free - heads.length)
@@ -314,12 +337,14 @@ export class GroupScheduler {
     const most = plan.limit.of(groupOfLane(lane as string))
     if (first_seq === null || (most !== null && (in_flight as number) >= most)) {
       this.#database.run('ringAside', first_seq === null ? 'empty' : 'full', type, priority, lane!)
+      this.#ready.delete(lane as string)
       // It does not take what its limits have left, so other lanes may.
       plan.rooms.check(limitsOfLane(lane as string))
       return true
     }
     if (row.served === 0 && (row.since !== first_run_at || row.since_seq !== first_seq)) {
       this.#database.run('ringSince', first_run_at!, first_seq!, type, priority, lane!)
+      this.#ready.delete(lane as string)
       return true
     }
     return isOneTooMany(plan, priority, row) || (usesLimits(lane as string) && this.#isBlocked(plan, priority, row))
@@ -336,6 +361,7 @@ export class GroupScheduler {
       return false
     }
     this.#limits.block(type, priority, lane, block)
+    this.#ready.delete(lane)
     const group = groupOfLane(lane)
     if (counting.delete(place)) expected.set(group, expected.get(group)! - 1)
     return true
@@ -348,6 +374,7 @@ export class GroupScheduler {
     this.#database.run('setLone', 0, row.first_seq!)
     this.join(type, priority, row.task_group as string, row.first_run_at as number, row.first_seq as number)
     this.#database.run('ringAside', 'full', type, priority, row.task_group!)
+    this.#ready.delete(row.task_group as string)
     return true
   }
 
@@ -370,6 +397,11 @@ export class GroupScheduler {
     }
     return inUse
   }
+}
+
+/** Whether a task is no later than a place in the order of its lane. */
+function isBefore(ready: Ready, runAt: number, seq: number): boolean {
+  return ready.runAt < runAt || (ready.runAt === runAt && ready.seq <= seq)
 }
 
 export function readyOf(row: Row): Ready {

@@ -2,6 +2,7 @@ import { groupOfLane, limitsOfLane } from '../../../task/uses.ts'
 import type { Row } from '../database/database.ts'
 import type { GroupLimit } from '../limits/limits.ts'
 import type { Rooms } from '../limits/rooms.ts'
+import { usesOf } from '../records/rows.ts'
 
 /** What the rotation plans with: the lanes of a type that may be served, and what they have taken so far. */
 
@@ -48,8 +49,22 @@ export function isOneTooMany(plan: Plan, priority: number, row: Row): boolean {
   return false
 }
 
+/** How many of the next tasks of a lane have room, one after the other; takes their units. */
+export function takeFitting(rooms: Rooms, heads: readonly Row[]): number {
+  for (let from = 0; from < heads.length; ) {
+    const { uses } = heads[from]!
+    let to = from + 1
+    while (to < heads.length && heads[to]!.uses === uses) to++
+    const fitting = uses === null ? to - from : rooms.takeMany(usesOf(uses), to - from)
+    if (fitting < to - from) return from + fitting
+    from = to
+  }
+  return heads.length
+}
+
 /** Takes one task of each group in turn, repeatedly, until enough or nothing is left. */
 export function takeTurns(groups: PlannedGroup[], want: number): Row[] {
+  if (groups.length === 1) return groups[0]!.take(want)
   const taken: Row[] = []
   let serving = groups
   while (taken.length < want && serving.length > 0) {

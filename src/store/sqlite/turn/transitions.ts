@@ -239,10 +239,7 @@ export class Transitions {
       const { task, state } = startedOf(values, tx.now, worker.id, leaseMs, secret)
       const lease = tokenOf(state)
       this.#started.set(lease, state)
-      if (state.uses !== NO_USES) {
-        this.#limits.started(state.seq, state.uses)
-        uses.push(state.uses)
-      }
+      if (state.uses !== NO_USES) uses.push(state.uses)
       const predecessors = state.depends ? this.#flows.predecessors(state.seq) : NONE
       leases.set(state.seq, { lease, expiresAt, deadlineAt: state.deadlineAt, task, predecessors })
     }
@@ -258,7 +255,7 @@ export class Transitions {
       started.map(({ task }) => task),
       (type) => this.#planner.groupLimit(type),
     )
-    if (uses.length > 0) this.#limits.log(tx.now, uses)
+    if (uses.length > 0) this.#limits.started(tx.now, uses)
     this.#logStarts(tx, started)
     return started
   }
@@ -297,7 +294,9 @@ export class Transitions {
     const settlement = settle(held, ending, this.#policy(held.type), tx.now, this.#options.random())
     if (!this.#finish(tx, held, settlement)) return null
     this.#groups.freed(held, tx.now)
-    if (held.uses !== NO_USES) this.#limits.ended(tx, held, held.uses, 'usage' in ending ? ending.usage : undefined)
+    if (held.uses !== NO_USES) {
+      this.#limits.ended(tx, held.startedAt, held.uses, 'usage' in ending ? ending.usage : undefined)
+    }
     tx.touchedTypes.add(held.type)
     if (settlement.holdMs !== undefined) this.#hold(held, settlement.heldLimit ?? null, tx.now + settlement.holdMs)
     if (settlement.attempts > held.attempts) {
