@@ -9,6 +9,7 @@ import { http, pickUp } from './http.ts'
 import { kafkaBesideOthers } from './kafka.ts'
 import { backlog, library } from './library.ts'
 import { live } from './live.ts'
+import { overload } from './overload.ts'
 import { page } from './page.ts'
 import { redisBacklog, redisBesidePeers, redisVariants } from './redis.ts'
 import { machine, type Row, table } from './report.ts'
@@ -33,6 +34,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   library: () => library(redis.port, rounds),
   'pick-up': () => pickUp(redis.port, seconds * 2),
   http: () => http(rounds, seconds),
+  overload: () => overload(Math.min(rounds, 3), seconds * 2),
   access: () => access(redis.port, rounds, seconds),
   clients: () => clients(rounds, Number(values.tasks), values.stores?.split(',')),
   live: () => live(rounds),

@@ -59,14 +59,22 @@ export class Admission {
     return this.#calls
   }
 
-  /** Accepts a call, and returns the time from which it counts, for `answered`; or why it is refused. */
-  enter(bytes: number): number | Overload {
+  /** Why a call with so many bytes would be refused now. */
+  refusal(bytes: number): Overload | null {
     const passAt = this.#passAt ?? this.#beginPass()
-    this.#passCalls += 1
     const { waitMs, bytesMax } = this.#limits
     if (this.#calls >= this.#callsMax) return 'calls'
     if (this.#calls > 0 && this.#bytes + bytes > bytesMax) return 'bytes'
-    if (this.#passCalls > PASS_CALLS_MIN && this.#elapsed() - passAt > waitMs / 2) return 'delay'
+    if (this.#passCalls >= PASS_CALLS_MIN && this.#elapsed() - passAt > waitMs / 2) return 'delay'
+    return null
+  }
+
+  /** Accepts a call, and returns the time from which it counts, for `answered`; or why it is refused. */
+  enter(bytes: number): number | Overload {
+    const reason = this.refusal(bytes)
+    if (reason !== null) return reason
+    const passAt = this.#passAt!
+    this.#passCalls += 1
     this.#calls += 1
     this.#bytes += bytes
     if (this.#calls > this.#peak) this.#peak = this.#calls

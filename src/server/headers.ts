@@ -8,7 +8,7 @@ const ANY = {
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
 }
 /** Answers of the API must not be cached. */
-const OF_API = { ...ANY, 'cache-control': 'no-store' }
+export const OF_API = { ...ANY, 'cache-control': 'no-store' }
 /** Headers for documents only, omitted on API calls to save bytes. */
 const OF_PAGES = {
   ...ANY,

@@ -88,21 +88,27 @@ function noneWhileAway(error: unknown): [] {
   throw error
 }
 
-/** Counts requests by route. */
-export function requestMetrics(server: FastifyInstance, register: Registry, count: CountSubmissions): void {
+/** Counts an answered request of a route. */
+export type CountAnswer = (method: string, route: string, status: number) => void
+
+/** Counts requests by route; the result counts those that no hook sees. */
+export function requestMetrics(server: FastifyInstance, register: Registry, count: CountSubmissions): CountAnswer {
   const requests = new Counter({
     name: 'xqueue_http_requests_total',
     help: 'HTTP requests answered by this process, by route and status',
     labelNames: ['method', 'route', 'status'],
     registers: [register],
   })
-  server.addHook('onResponse', (request, reply, done) => {
-    const { url } = request.routeOptions
-    const known = url === undefined ? { method: NO_ROUTE, route: NO_ROUTE } : { method: request.method, route: url }
-    requests.inc({ ...known, status: String(reply.statusCode) })
-    if (request.method === 'POST' && SUBMIT_ROUTES.includes(url ?? '') && reply.statusCode >= 400) count('refused', 1)
+  const countAnswer: CountAnswer = (method, route, status) => {
+    requests.inc({ method, route, status: String(status) })
+    if (method === 'POST' && SUBMIT_ROUTES.includes(route) && status >= 400) count('refused', 1)
+  }
+  server.addHook('onResponse', ({ method, routeOptions: { url } }, { statusCode }, done) => {
+    if (url === undefined) countAnswer(NO_ROUTE, NO_ROUTE, statusCode)
+    else countAnswer(method, url, statusCode)
     done()
   })
+  return countAnswer
 }
 
 /** Counts tasks submitted over HTTP, and refused calls. */

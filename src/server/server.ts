@@ -73,13 +73,13 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   watchConnections(server, newcomers, tls !== null)
   if (logger.isLevelEnabled('debug')) logAnswers(server)
   const countSubmissions = submissionMetrics(registry)
-  requestMetrics(server, registry, countSubmissions)
+  const countAnswer = requestMetrics(server, registry, countSubmissions)
   await addHeaders(server, corsOrigins, tls !== null)
   refuseWhileClosing(server, closing.signal)
   const { audit = null, servesHost = () => true } = options
   guard(server, { access, audit, servesHost, origins: corsOrigins })
   admitKnown(server, newcomers)
-  shedLoad(server, options.admission ?? ADMISSION, registry)
+  shedLoad(server, { limits: options.admission ?? ADMISSION, registry, countAnswer })
   readBodies(server)
 
   await documentApi(server, version, basePath)

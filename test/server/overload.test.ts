@@ -1,6 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import { Agent, type IncomingMessage, request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -66,6 +67,47 @@ it('refuses submissions and reads with 503 and Retry-After, and accepts them as 
   expect(await end()).toMatch(/^HTTP\/1\.1 201/)
   for (const [method, path, body] of calls) expect((await server.call(method, path, body)).status).toBeLessThan(300)
   expect((await queue.stats()).counts.pending).toBe(3)
+})
+
+/** Calls on one connection. */
+async function onOneConnection(headers: Record<string, string>, times: number) {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  const options = { agent, method: 'POST', headers: { 'Content-Type': 'application/json', ...headers } }
+  const sockets = new Set<Socket>()
+  const answers = []
+  for (let n = 0; n < times; n++) {
+    const call = request(`${server.url}/api/v1/tasks`, options).end(BODY)
+    const [answer] = (await once(call, 'response')) as [IncomingMessage]
+    sockets.add(call.socket!)
+    const { date: _, ...found } = answer.headers
+    const { request_id, ...problem } = JSON.parse(await text(answer))
+    answers.push({ status: answer.statusCode, headers: found, problem, hasId: request_id !== undefined })
+  }
+  agent.destroy()
+  expect(sockets.size).toBe(1)
+  return answers
+}
+
+it('refuses the second call of a connection before the framework sees it, in the same words', async () => {
+  const { end } = await beginSubmission()
+  const [first, second] = await onOneConnection({}, 2)
+  expect([first!.hasId, second!.hasId]).toEqual([true, false])
+  const { 'content-length': _, ...headers } = first!.headers
+  expect(second).toMatchObject({ status: 503, headers, problem: first!.problem })
+  expect(Object.keys(second!.headers).sort()).toEqual(Object.keys(first!.headers).sort())
+  const metrics = (await server.get('/metrics')).body as string
+  expect(metrics).toContain('xqueue_http_requests_total{method="POST",route="/api/v1/tasks",status="503"} 2')
+  expect(metrics).toContain('xqueue_submissions_total{outcome="refused"} 2')
+  await end()
+})
+
+it('refuses a page of another site with the headers that let it read the answer', async () => {
+  server = await serveQueue(queue, { admission: { ...ADMISSION, callsMax: 1 }, corsOrigins: ['https://site.example'] })
+  const { end } = await beginSubmission()
+  for (const { status, headers } of await onOneConnection({ Origin: 'https://site.example' }, 2)) {
+    expect([status, headers['access-control-allow-origin']]).toEqual([503, 'https://site.example'])
+  }
+  await end()
 })
 
 it('answers workers, operators, health checks and metrics', async () => {
