@@ -47,6 +47,7 @@ export function changeCommands(): Command[] {
       `xqueue retry ${id}`,
       'xqueue retry --status failed --type email --yes',
       'xqueue retry --batch nightly --dry-run',
+      'xqueue retry --status failed --created-after 2h --error "503 Service Unavailable" --dry-run',
     ),
     withExamples(
       change('delete', 'erase finished tasks with their payloads, results, errors, tags and events'),

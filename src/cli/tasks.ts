@@ -48,8 +48,9 @@ export function taskCommands(): Command[] {
     .option('--limit <n>', 'maximum number of tasks', '50')
     .option('--watch', 'print the list again every two seconds')
     .action(async (options: FilterOptions & { limit?: string; watch?: boolean }) => {
-      const query = new URLSearchParams({ ...filterOf(options), limit: options.limit ?? '50' })
       await printOrWatch(options.watch, async () => {
+        // Ages are those at each reading.
+        const query = new URLSearchParams({ ...filterOf(options), limit: options.limit ?? '50' })
         const page = await call<TaskPage>(options.server, 'GET', `/tasks?${query}`)
         if (options.json) return JSON.stringify(page.tasks)
         return page.tasks.length === 0 ? dimmed('no tasks match') : taskTable(page.tasks) + moreText(page)
@@ -67,6 +68,7 @@ export function taskCommands(): Command[] {
       'xqueue list --tag customer:42 --limit 10',
       'xqueue list --group acme',
       'xqueue list --batch nightly --status failed',
+      'xqueue list --status failed --created-after 2h --error "timed out"',
     ),
   ]
 }

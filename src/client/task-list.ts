@@ -10,6 +10,12 @@ export interface TaskFilter {
   group?: string
   batch?: string
   tag?: { key: string; value: string }
+  /** Only tasks that were accepted at this time or later. */
+  createdAfter?: Date
+  /** Only tasks that were accepted before this time. */
+  createdBefore?: Date
+  /** A part of the error that the task shows, 1–200 characters; A to Z are equal to a to z. */
+  error?: string
 }
 
 export interface ListOptions extends TaskFilter {
@@ -64,8 +70,13 @@ export class TaskList<T = TaskView> implements AsyncIterable<T> {
 }
 
 /** The fields of a filter as the API names them. */
-export function filterOf({ status, type, group, batch, tag }: TaskFilter): Record<string, string> {
-  const text = tag && `${tag.key.replaceAll(':', '\\:')}:${tag.value}`
-  const fields = { status, type, group, batch, tag: text }
+export function filterOf({ tag, createdAfter, createdBefore, ...filter }: TaskFilter): Record<string, string> {
+  const { status, type, group, batch, error } = filter
+  const fields = {
+    ...{ status, type, group, batch, error },
+    tag: tag && `${tag.key.replaceAll(':', '\\:')}:${tag.value}`,
+    created_after: createdAfter?.toISOString(),
+    created_before: createdBefore?.toISOString(),
+  }
   return Object.fromEntries(Object.entries(fields).filter((field): field is [string, string] => field[1] !== undefined))
 }

@@ -68,10 +68,21 @@ function hiddenLine({ message, fields, ...line }: LogLine, view: View): LogLine 
   return { ...line, ...(typeof log === 'string' ? { message: log, fields: null } : log) }
 }
 
-/** Filtering by a hidden tag would confirm guesses of its value. @throws XQueueError `invalid_request` */
-function refuseHidden({ tag }: TaskFilter, view: View): void {
+/**
+ * Filtering by a hidden tag, or by a hidden error, would confirm guesses of its value.
+ * @throws XQueueError `invalid_request`
+ */
+function refuseHidden({ tag, error }: TaskFilter, view: View): void {
+  if (error !== undefined && view({ error: SOME_ERROR } as unknown as Task).error !== SOME_ERROR) {
+    throw invalidField(
+      'error',
+      'cannot be searched for here, because errors are hidden: leave it out, or ask an operator',
+    )
+  }
   if (tag === undefined) return
   const shown = view({ tags: { [tag.key]: tag.value } } as unknown as ScheduledTask)
   if (shown.tags?.[tag.key] === tag.value) return
   throw invalidField('tag', `"${tag.key}" is hidden on this server, so no filter may ask for it`)
 }
+
+const SOME_ERROR = 'some error'

@@ -11,7 +11,12 @@ export const CURSOR_FORMAT = 'cursor'
 /** Skipped tasks are read, so larger offsets must use `cursor`. */
 const OFFSET_MAX = 10_000
 const TAG_FILTER = 'key:value; write a colon in the key as \\:'
+/** Characters of the error that are searched for. */
+const ERROR_PART_MAX = 200
 const closed = { additionalProperties: false }
+
+const timeFilter = (description: string) =>
+  Type.Optional(Type.String({ maxLength: 40, format: 'date-time', description }))
 
 /** Titles become names of schemas in the document. */
 export const StatusSchema = Type.Enum([...STATUSES], { title: 'Status' })
@@ -23,6 +28,15 @@ export const FilterSchema = Type.Object(
     tag: Type.Optional(Type.String({ maxLength: 400, pattern: TAG_FILTER_PATTERN, description: TAG_FILTER })),
     group: Type.Optional(GroupSchema),
     batch: Type.Optional(BatchSchema),
+    created_after: timeFilter('Only tasks that were accepted at this time or later'),
+    created_before: timeFilter('Only tasks that were accepted before this time'),
+    error: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: ERROR_PART_MAX,
+        description: 'A part of the error that the task shows; A to Z are equal to a to z',
+      }),
+    ),
   },
   closed,
 )

@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { ListQuery, Queue, Submitted, TaskFilter } from '../queue/queue.ts'
 import { type ErrorCode, type FieldError, invalidField, XQueueError } from '../task/errors.ts'
+import { NO_TIME, parseTime } from '../task/rfc3339.ts'
 import { RETRYABLE_STATUSES } from '../task/status.ts'
 import { TASK_LIMITS, type Task, type TaskSpec } from '../task/task.ts'
 import {
@@ -45,7 +46,11 @@ const TaskList = Type.Object(
   { title: 'TaskList' },
 )
 
-type Filter = Pick<TaskFilter, 'status' | 'type' | 'group' | 'batch'> & { tag?: string }
+type Filter = Pick<TaskFilter, 'status' | 'type' | 'group' | 'batch' | 'error'> & {
+  tag?: string
+  created_after?: string
+  created_before?: string
+}
 interface Page {
   limit?: number
   offset?: number
@@ -327,16 +332,34 @@ async function cursorBehind(queue: Queue, filter: TaskFilter, offset: number): P
   return cursor
 }
 
-function filterOf({ status, type, tag, group, batch }: Filter): TaskFilter {
+/** @throws XQueueError `invalid_request` */
+function filterOf({ status, type, tag, group, batch, error, ...given }: Filter): TaskFilter {
+  const [createdAfter, createdBefore] = [timeOf(given, 'created_after'), timeOf(given, 'created_before')]
+  if (createdAfter !== undefined && createdBefore !== undefined && createdAfter > createdBefore) {
+    const bound = `must not be later than created_before, ${given.created_before}`
+    throw invalidField('created_after', `${bound}: exchange them, or leave one out`)
+  }
   const filter: TaskFilter = {
     ...(status ? { status } : {}),
     ...(type === undefined ? {} : { type }),
     ...(group === undefined ? {} : { group }),
     ...(batch === undefined ? {} : { batch }),
+    ...(createdAfter === undefined ? {} : { createdAfter }),
+    ...(createdBefore === undefined ? {} : { createdBefore }),
+    ...(error === undefined ? {} : { error }),
   }
   if (tag === undefined) return filter
   const [, key = '', value = ''] = TAG_PARTS.exec(tag) ?? []
   return { ...filter, tag: { key: key.replaceAll('\\:', ':'), value } }
+}
+
+/** The schema accepts some texts that are not times, such as a second 60. */
+function timeOf(given: Filter, field: 'created_after' | 'created_before'): number | undefined {
+  const text = given[field]
+  if (text === undefined) return undefined
+  const time = parseTime(text)
+  if (time === undefined) throw invalidField(field, NO_TIME)
+  return time
 }
 
 export function noTask(id: string): XQueueError {

@@ -310,6 +310,12 @@ export interface TaskFilter {
   tag?: { key: string; value: string }
   group?: string
   batch?: string
+  /** Only tasks that were accepted at this time or later, in ms. */
+  createdAfter?: number
+  /** Only tasks that were accepted before this time. */
+  createdBefore?: number
+  /** A part of the error that the task shows. A to Z are equal to a to z. */
+  error?: string
 }
 
 /**

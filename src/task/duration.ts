@@ -1,5 +1,6 @@
 import { XQueueError } from './errors.ts'
-import { TASK_LIMITS } from './task.ts'
+
+export const DURATION_MS_MAX = 366 * 86_400_000
 
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 const WHOLE = /^(?:\d{1,12}(?:\.\d{1,6})?(?:ms|s|m|h|d))+$/
@@ -15,7 +16,7 @@ export function parseDurationMs(value: unknown): number {
   const ms = typeof value === 'number' ? value * 1_000 : typeof value === 'string' ? parseText(value) : Number.NaN
   if (!Number.isFinite(ms)) throw invalid(value, 'is not a duration')
   if (ms < 0) throw invalid(value, 'is negative')
-  if (ms > TASK_LIMITS.durationMsMax) throw invalid(value, 'is longer than 366 days')
+  if (ms > DURATION_MS_MAX) throw invalid(value, 'is longer than 366 days')
   return Math.round(ms)
 }
 

@@ -4,6 +4,7 @@ import { parseDurationMs } from './duration.ts'
 import { type FieldError, XQueueError } from './errors.ts'
 import { ON_FAILURE, ON_FAILURE_SUMMARY, type OnFailure } from './flow.ts'
 import { faultIn, isTooDeep, type Json, type JsonFault, joined, TOO_DEEP } from './json.ts'
+import { NO_TIME, parseTime } from './rfc3339.ts'
 import {
   completeSpec,
   DEFAULTED_FIELDS,
@@ -61,7 +62,7 @@ export const FORMS: Readonly<Record<string, string>> = {
   [NO_CONTROLS]: 'must not contain control characters',
   [NO_DOTS]: 'must not contain control characters and must not be . or ..',
   [TAG_FILTER_PATTERN]: 'must be key:value, such as customer:7',
-  'date-time': 'must be an RFC 3339 time, such as 2030-01-31T12:00:00Z',
+  'date-time': NO_TIME,
 }
 
 /** Other queues, such as the Go XQueue, have priorities up to 10; their highest maps to ours. */
@@ -203,7 +204,7 @@ export async function specOf(
   const delayMs = ms('delay')
   const runAt = input.run_at === undefined ? null : parseTime(input.run_at)
   if (runAt === undefined) {
-    errors.push({ path: `${at}run_at`, message: 'must be an RFC 3339 time, such as 2030-01-31T12:00:00Z' })
+    errors.push({ path: `${at}run_at`, message: NO_TIME })
   } else if (runAt !== null && delayMs !== undefined) {
     errors.push({ path: `${at}run_at`, message: 'cannot be given together with delay' })
   } else if (runAt !== null && runAt > Date.now() + TASK_LIMITS.durationMsMax) {
@@ -329,12 +330,6 @@ export function throwErrors(errors: FieldError[]): void {
   const ofPayload = errors.every(({ path }) => /(^|\.)payload(\.|$)/.test(path))
   const code = ofPayload ? 'invalid_payload' : 'invalid_request'
   throw new XQueueError(code, `${first.path} ${first.message}`, { errors })
-}
-
-function parseTime(text: string): number | undefined {
-  const wellFormed = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$/.test(text)
-  const at = wellFormed ? Date.parse(text) : Number.NaN
-  return Number.isNaN(at) ? undefined : at
 }
 
 /** In milliseconds. Only the parser of durations knows the length of a text. */

@@ -1,4 +1,5 @@
 import { v7 as uuidv7 } from 'uuid'
+import { DURATION_MS_MAX } from './duration.ts'
 import type { OnFailure } from './flow.ts'
 import { canonical, type Json } from './json.ts'
 import type { Status, TimeoutReason } from './status.ts'
@@ -110,7 +111,7 @@ export const TASK_LIMITS = {
   priorityMax: 9,
   retryMax: 1_000,
   /** Longest duration anywhere: a year. */
-  durationMsMax: 366 * 86_400_000,
+  durationMsMax: DURATION_MS_MAX,
   /** Longest time for which a handler or a call may hold a type: 24 hours. */
   holdMsMax: 86_400_000,
   /** Shortest hold of a handler: without it, a task could be handed out thousands of times a second. */

@@ -7,10 +7,25 @@ import { openQueue } from '../../src/queue/open.ts'
 import { redacted } from '../../src/queue/redacted-queue.ts'
 import type { Json } from '../../src/task/json.ts'
 import { redactionOf } from '../../src/task/redaction.ts'
+import { withoutContents } from '../../src/tenants/without-contents.ts'
 import { shown } from '../fixtures/handlers.ts'
 import { Listener } from '../fixtures/mqtt-listener.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
 import { queueContract } from '../queue-contract/contract.ts'
+
+it('refuses a filter by an error that is hidden, because it would confirm guesses', async () => {
+  const queue = await openQueue('sqlite::memory:')
+  const filter = { error: 'secret' }
+  const refused = { code: 'invalid_request', message: expect.stringContaining('errors are hidden') }
+  for (const shown of [redacted(queue, redactionOf(['error'])), withoutContents(queue)]) {
+    await expect(shown.list({ ...filter, limit: 1 })).rejects.toMatchObject(refused)
+    await expect(shown.cancel({ filter })).rejects.toMatchObject(refused)
+    await expect(shown.retry({ filter })).rejects.toMatchObject(refused)
+  }
+  const others = redacted(queue, redactionOf(['payload', 'result', 'tags.card']))
+  expect((await others.list({ ...filter, limit: 1 })).tasks).toEqual([])
+  await queue.close()
+})
 
 it('refuses a filter by a hidden tag, because it would confirm guesses', async () => {
   const queue = await openQueue('sqlite::memory:')

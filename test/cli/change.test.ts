@@ -4,6 +4,8 @@ import { beforeAll, beforeEach, expect, it } from 'vitest'
 import { type Program, startProgram } from '../fixtures/program.ts'
 import { main, root } from '../fixtures/root.ts'
 
+type Listed = { id: string }
+
 let server: Program
 
 beforeAll(async () => {
@@ -69,6 +71,22 @@ it('counts with --dry-run and changes nothing', async () => {
   expect(run('cancel', '--batch', 'batch-b', '--dry-run').stdout).toMatch(/^\d+ tasks?\n$/)
   expect(run('cancel', '--status', 'success', '--dry-run').stdout).toBe('0 tasks\n')
   expect(await pending()).toBe(3)
+})
+
+it('selects by age, by time and by a part of the error', async () => {
+  const started = new Date().toISOString()
+  const count = (...args: string[]) => run('cancel', ...args, '--status', 'pending', '--dry-run').stdout
+  expect(count('--created-after', '1h')).toBe('3 tasks\n')
+  expect(count('--created-before', '1h')).toBe('0 tasks\n')
+  expect(count('--created-before', started)).toBe('3 tasks\n')
+  await server.call('POST', '/types/mine', { declared: true })
+  const id = await server.submit('mine', {}, { max_retry: 0 })
+  const { leases } = (await server.call('POST', '/tasks/consume', { types: ['mine'], wait: 30 })).body
+  await server.call('POST', `/leases/${leases[0].lease}/fail`, { error: 'Error: 503 from a', retry: false })
+  const failed = (text: string) =>
+    JSON.parse(run('list', '--created-after', started, '--error', text, '--json').stdout).map((task: Listed) => task.id)
+  expect([failed('error: 503'), failed('504')]).toEqual([[id], []])
+  expect(run('delete', '--created-after', started, '--error', '503 FROM', '--yes').stdout).toBe('1 task\n')
 })
 
 it('asks on a terminal, with the count, and continues only after yes', async () => {

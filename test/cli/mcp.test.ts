@@ -51,6 +51,8 @@ it('a model submits, reads, explains, cancels and retries tasks', async () => {
   const listed = (await use(client, 'list_tasks', { type: 'remote', limit: 1 })).answer()
   expect(listed.tasks).toEqual([expect.objectContaining({ id, status: 'pending' })])
   expect(listed.tasks[0]).not.toHaveProperty('payload')
+  const future = { type: 'remote', created_after: new Date(Date.now() + 60_000).toISOString() }
+  expect((await use(client, 'list_tasks', future)).answer().tasks).toEqual([])
   expect((await use(client, 'get_task_logs', { id })).answer()).toMatchObject({ lines: [] })
   const { stats, types } = (await use(client, 'get_statistics')).answer()
   expect(stats.pending_tasks).toBeGreaterThan(0)

@@ -253,6 +253,15 @@ it.each([
   [['submit', 'example', '{"duration": "x"}'], 'payload.duration must be number'],
   [['submit', 'example', '--tag', 'x'], '--tag x must be a key and a value, such as customer:42'],
   [['list', '--status', 'foo'], '--status must be one of pending, processing, '],
+  [
+    ['list', '--created-after', '2020'],
+    '--created-after "2020" is not a time: use an age such as 2h or 30m, up to 366d',
+  ],
+  [
+    ['list', '--created-after', '1h', '--created-before', '2h'],
+    '--created-after must not be later than created_before',
+  ],
+  [['list', '--error', ''], '--error must'],
   [['limits', 'get', 'gpu'], 'there is no limit "gpu": create it with `xqueue limits set NAME`'],
   [
     ['submit', 'example', '--uses', 'gpu=1'],

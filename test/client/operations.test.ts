@@ -64,6 +64,21 @@ it('lists tasks by a tag whose key has a colon, and stops at its signal', async 
   await expect(Array.fromAsync(client().list({ signal }))).rejects.toThrow('enough')
 })
 
+it('lists, counts and retries tasks by their time and by a part of their error', async () => {
+  const before = new Date()
+  const { id } = await client().submit('refuse', {})
+  await expect(client().result(id)).rejects.toThrow('never')
+  const filter = { type: 'refuse' as const, error: 'NEVER', createdAfter: before }
+  const found = await Array.fromAsync(client().list(filter))
+  expect(found.map((task) => task.id)).toEqual([id])
+  expect(await Array.fromAsync(client().list({ ...filter, error: 'other' }))).toEqual([])
+  expect(await client().retryMany({ ...filter, dryRun: true })).toBe(1)
+  expect(await client().retryMany({ error: 'never', createdBefore: before, dryRun: true })).toBe(0)
+  expect(await client().retryMany(filter)).toBe(1)
+  const wrong = { createdAfter: new Date(Date.now() + 1_000), createdBefore: before }
+  await expect(Array.fromAsync(client().list(wrong))).rejects.toMatchObject({ code: 'invalid_request' })
+})
+
 it('passes dates and seconds to handlers and the client', async () => {
   const task = await client().submit('times', {}, { processTimeout: '1m', runAt: new Date() })
   expect(task).toMatchObject({ processTimeout: 60, queueTimeout: 600, completedAt: null })

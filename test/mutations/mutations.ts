@@ -75,6 +75,9 @@ const SQLITE: readonly Entry[] = [
   ['an attempt ends at its deadline', 'dueLeases', / OR deadline_at <= \?1/, ''],
   ['a result after the deadline is refused', 'settle', /now >= task\.deadlineAt/, 'now < 0'],
   ['a wait ends at its deadline', 'waitedTooLong', /deadline_at <= \?/, 'deadline_at + 1000 <= ?'],
+  ['a filter by time begins at its first time', 'conditions', /t\.created_at >= \?/, 't.created_at > ?'],
+  ['a filter by time ends before its last time', 'conditions', /t\.created_at < \?/, 't.created_at <= ?'],
+  ['a filter by error takes letters of any case', 'conditions', /lower\(\?\)/, '?'],
   ['a delayed task does not start early', 'insert', /runAt > now \? 'delayed'/, "runAt < 0 ? 'delayed'"],
   ['retries end', 'settle', /ended\.attempts <= task\.maxRetry/, 'ended.attempts >= 0'],
   ['a released task costs nothing', 'settle', /\.\.\.same, (status: 'pending', attempt: 'released')/, '...ended, $1'],
@@ -238,6 +241,8 @@ const REDIS: readonly Entry[] = [
   ['a named limit: a changed record is compared', 'refuse', /own ~= \w+\.before or \w+ ~= \w+\.held_before/, 'false'],
   ['a named limit: lost leases hold no units', 'verify_units', /if not due then/, 'if false then'],
   ['a named limit: the limit of one group replaces the common one', 'limit_of', /if not own then/, 'if true then'],
+  ['a filter by time ends before its last time', 'is_within', /< (\w+)\.created_before/, '<= $1.created_before'],
+  ['a filter by error reads the text, not its JSON', 'error_contains', /is_read then/, 'not is_read then'],
 ]
 
 export const MUTATIONS: readonly Mutation[] = [

@@ -13,6 +13,7 @@ import { demandContract } from './demand.ts'
 import { eraseContract } from './erase.ts'
 import { eventsContract } from './events.ts'
 import { explainContract } from './explain.ts'
+import { filtersContract } from './filters.ts'
 import { Fixture, type Open, WORKER } from './fixture.ts'
 import { flowsContract } from './flows.ts'
 import { getContract } from './get.ts'
@@ -111,6 +112,7 @@ export function queueContract(name: string, open: Open, randomRuns = 60, openFor
     demandContract(fixture)
     getContract(fixture)
     listContract(fixture)
+    filtersContract(fixture)
     explainContract(fixture)
     typesContract(fixture)
     workersContract(fixture)

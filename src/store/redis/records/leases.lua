@@ -124,6 +124,12 @@ end
 
 local function final_status(text) return text:match('^%l+') end
 
+-- Returns the error that a task shows, as JSON: of a task that has not ended, that of its previous attempt.
+local function error_of(found, text)
+  if found == 'finished' then return text:match('^[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)') end
+  return text:match('^[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)')
+end
+
 -- Returns status, time of the end and attempts.
 local function finished_state(text) return text:match('^(%l+)|[%l_]*|(%d+)|(%d+)') end
 

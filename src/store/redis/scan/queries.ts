@@ -262,11 +262,13 @@ export class Queries {
 
   async #walk(
     source: Source,
-    { type, tag, group, batch, status, unasked = false, bare = false }: Omit<Query, 'limit' | 'cursor'>,
+    query: Omit<Query, 'limit' | 'cursor'>,
     want: number,
     from: string | undefined,
     { budget, bytes }: { budget: Budget; bytes: number },
   ): Promise<Walk> {
+    const { type, tag, group, batch, status, unasked = false, bare = false } = query
+    const { createdAfter = '', createdBefore = '', error = '' } = query
     const items: Item[] = []
     let [bytesLeft, isCut] = [bytes, false]
     let reached = from ?? ''
@@ -274,7 +276,8 @@ export class Queries {
     while (items.length < want && reached !== END && budget.tasks > 0 && !isCut) {
       const wanted = unasked && status === 'processing' ? 'unasked' : (status ?? '')
       const filter = [type ?? '', tagJson, group ?? '', batch ?? '', wanted, bare ? '1' : '', bytesLeft]
-      const args = [source.order, reached, BATCH_MAX, want - items.length, ...filter]
+      const more = [createdAfter, createdBefore, error]
+      const args = [source.order, reached, BATCH_MAX, want - items.length, ...filter, ...more]
       const [next, cut, read, answers] = await this.#database.run<ScanReply>('scan', source.partition, args)
       budget.tasks -= Math.max(read, 1)
       for (const [ref, place, ...answer] of answers) {

@@ -2,7 +2,8 @@
 --
 -- KEYS  the partition's prefix
 -- ARGV  now, order, where to continue or '', most tasks to read, most to return, type or '', part of the tags' JSON or
---       '', group or '', batch or '', status or '', '1' to omit long parts, most bytes
+--       '', group or '', batch or '', status or '', '1' to omit long parts, most bytes, earliest time of acceptance
+--       (ms) or '', time before which it was accepted or '', part of the error or ''
 --       orders: 'index': all, newest first; 'done:<status>': last finished first; 'lane:<type>:<priority>': in the
 --       order in which they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'unasked':
 --       running tasks that were not asked to stop; 'batch': of a batch, newest first, only those in the status if one
@@ -24,11 +25,38 @@ local function has_status(status)
   return function(found, text) return found == 'finished' and final_status(text) == status end
 end
 
+-- Returns whether a task was accepted within the times of the page; the ref has that time.
+local function is_within(page, ms)
+  if not page.has_times then return true end
+  local accepted_at = tonumber(ms)
+  return accepted_at >= page.created_after and accepted_at < page.created_before
+end
+
+-- Returns whether the error that a task shows contains a text. `lower` changes ASCII letters only.
+local function error_contains(found, text, part)
+  local error = error_of(found, text) or ''
+  local shown = error:sub(2, -2)
+  if error == 'null' or shown == '' then return false end
+  if shown:find('\\', 1, true) then
+    local is_read, list = pcall(cjson.decode, '[' .. error .. ']')
+    if is_read then shown = list[1] end
+  end
+  return shown:lower():find(part, 1, true) ~= nil
+end
+
+-- Notes that a place was read; returns false when the page is full.
+local function pass(page, place)
+  page.lookups_left = page.lookups_left - 1
+  page.next_from = place
+  return page.lookups_left > 0 and page.found_tasks < page.most and page.bytes_left > 0
+end
+
 -- Adds a task to the page if it passes the filters and suits the order in its present state; returns false when the
 -- page is full.
 local function offer(step, page, ref, place, suits)
   local lane = lane_by_ref(step, ref)
-  if page.wanted_type == '' or (lane and lane.type == page.wanted_type) then
+  local is_of_type = page.wanted_type == '' or (lane and lane.type == page.wanted_type)
+  if is_of_type and is_within(page, ref:match('%.(%d+)')) then
     local found, text, where = find(step, ref)
     local fits = found and (not suits or suits(found, text, ref))
     if fits and page.wanted_tag .. page.wanted_group ~= '' then
@@ -37,6 +65,7 @@ local function offer(step, page, ref, place, suits)
       fits = (page.wanted_tag == '' or extras:find(page.wanted_tag, 1, true) ~= nil)
         and (page.wanted_group == '' or (group and limits.group_of(group)) == page.wanted_group)
     end
+    if fits and page.wanted_error ~= '' then fits = error_contains(found, text, page.wanted_error) end
     if fits then
       if page.is_bare then
         text = bare_text(text)
@@ -47,17 +76,22 @@ local function offer(step, page, ref, place, suits)
       page.found_tasks = page.found_tasks + 1
     end
   end
-  page.lookups_left = page.lookups_left - 1
-  page.next_from = place
-  return page.lookups_left > 0 and page.found_tasks < page.most and page.bytes_left > 0
+  return pass(page, place)
 end
 
 -- The position to continue from is the last task that was read. It may lie within a run, which has an earlier entry.
+-- No place is older than its tasks, so the walk ends at the earliest time. A restored task may have a later place, so
+-- a place that is too late is passed only if its tasks are of its time.
 local function walk_index(step, page)
   local ms, n = page.from:match('^(%d+)-(%d+)$')
   local newest = page.from == '' and '+' or '(' .. page.from
-  for _, item in ipairs(call('XREVRANGE', step.prefix .. KEY.index, newest, '-', 'COUNT', page.lookups_left)) do
+  local oldest = page.created_after > 0 and string.format('%d', page.created_after) or '-'
+  for _, item in ipairs(call('XREVRANGE', step.prefix .. KEY.index, newest, oldest, 'COUNT', page.lookups_left)) do
     local place = task_index.unpack(item)
+    if not place.ref and not is_within(page, place.ms) then
+      place.runs = {}
+      if not pass(page, place.entry) then return end
+    end
     if place.ref and not offer(step, page, place.ref, place.entry) then return end
     for index = #place.runs, 1, -1 do
       local run = place.runs[index]
@@ -214,6 +248,10 @@ function steps.scan(step)
   page.from, page.lookups_left, page.most = arg(step), number(step), number(step)
   page.wanted_type, page.wanted_tag, page.wanted_group, page.wanted_batch, page.wanted_status = next_args(step, 5)
   page.is_bare, page.bytes_left = arg(step) == '1', number(step)
+  local created_after, created_before, wanted_error = next_args(step, 3)
+  page.has_times = created_after .. created_before ~= ''
+  page.created_after, page.created_before = tonumber(created_after) or 0, tonumber(created_before) or math.huge
+  page.wanted_error = wanted_error:lower()
   local most_read = page.lookups_left
   if order == 'index' then
     walk_index(step, page)

@@ -2,32 +2,27 @@ import { leaseLost, XQueueError } from '../../../task/errors.ts'
 import type { BatchInfo, Predecessor } from '../../../task/flow.ts'
 import { noCounts, publicStatus, RETRYABLE_STATUSES, type StoredStatus, storedAs } from '../../../task/status.ts'
 import type { Task } from '../../../task/task.ts'
-import { type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page, type TaskFilter } from '../../store.ts'
+import { type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page } from '../../store.ts'
 import type { Database, Row } from '../database/database.ts'
 import type { Flows } from '../flows/flows.ts'
 import { stateOf, taskOf, tokenOf } from '../records/rows.ts'
+import { BARE, conditions, EXAMINED_MAX, idsWithin, WITH_GROUP, WITHOUT_GROUP } from './filter.ts'
+import { PENDING_START, pendingRows, placeOfRow } from './pending.ts'
 
-/** Maximum number of tasks that a page examines, regardless of how few of them match the filter. */
-const EXAMINED_MAX = 50_000
-/** All columns of a task except those that may be long, which are read only for the tasks that a page has room for. */
-const BARE = `SELECT t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.deliveries, t.max_retry,
-  t.queue_timeout_ms, t.process_timeout_ms, t.timeout_reason, t.created_at, t.run_at, t.started_at,
-  t.updated_at, t.completed_at, t.worker_id, t.tags, t.idempotency_key, t.task_group, t.uses, t.waits_for, t.on_failure,
-  t.batch, CASE WHEN length(t.progress) <= 24 THEN t.progress END AS progress,
-  NULL AS result, NULL AS error, 'null' AS payload FROM tasks t`
-/** The ready tasks in three parts, each in order of priority and age in an index. */
-const WITHOUT_GROUP = "AND t.task_group = ''"
-const WITH_GROUP = ["AND t.task_group <> '' AND t.lone = 0", "AND t.task_group <> '' AND t.lone = 1"]
+/** Maximum number of tasks within the times of a filter that are read to find the first and the last one. */
+const SPAN_MAX = 200_000
 /** As in the condition of the index of these tasks. */
 const UNSUCCESSFUL = `(${RETRYABLE_STATUSES.map((status) => `t.status = '${status}'`).join(' OR ')})`
 
-/** The lists of waiting tasks that follow the ready ones, and the time that orders each. */
-const PUT_ASIDE = [
-  ['delayed', 't.run_at'],
-  ['dependent', 't.created_at'],
-] as const
+/** The tasks that were accepted within the times of a filter lie between these two. */
+interface Span {
+  first: number
+  last: number
+  /** They are few enough to examine each of them for a page. */
+  isShort: boolean
+}
 
-type Values = (string | number)[]
+const EVERYTHING: Span = { first: 0, last: Number.MAX_SAFE_INTEGER - 1, isShort: false }
 
 /** All read-only operations. */
 export class Queries {
@@ -86,74 +81,55 @@ export class Queries {
   }
 
   #listNewest(query: ListQuery): Page {
-    const { limit, status } = query
-    const before = query.cursor === undefined ? Number.MAX_SAFE_INTEGER : readCursor(query.cursor, 1)[0]!
+    const { limit, status, batch } = query
+    const cursor = query.cursor === undefined ? Number.MAX_SAFE_INTEGER : readCursor(query.cursor, 1)[0]!
     const [where, values] = conditions(query)
-    const ofBatch = query.batch !== undefined
-    const indexed = ofBatch || status === 'processing' || (status !== undefined && status !== 'success')
-    // The statuses with an index of their own need no window, and neither does a list of all tasks.
-    const from = indexed || (status === undefined && where === '') ? 0 : this.#examinedFrom(before)
-    let inStatus = status === undefined ? '' : `AND t.status IN ('${storedAs(status).join("', '")}')`
-    // `+` stops the planner from scanning all tasks in order: tasks in flight, or of one batch, are few.
-    const order = ofBatch || status === 'processing' ? '+t.seq' : 't.seq'
-    if (indexed && !ofBatch && status !== 'processing') inStatus += ` AND ${UNSUCCESSFUL}`
-    const sql = `${BARE} WHERE ${order} < ? AND ${order} >= ? ${inStatus} ${where} ORDER BY ${order} DESC LIMIT ?`
-    const rows = this.#database.query(sql, before, from, ...values, limit)
+    const isFew = batch !== undefined || status === 'processing'
+    const { first, last, isShort } = isFew ? EVERYTHING : this.#spanOf(query)
+    const before = Math.min(cursor, last + 1)
+    const isIndexed = status !== undefined && status !== 'success'
+    let inStatus = status === undefined ? '' : `AND ${isShort ? '+' : ''}${isOneOf(storedAs(status))}`
+    if (isIndexed && !isFew && !isShort) inStatus += ` AND ${UNSUCCESSFUL}`
+    const isWhole = isFew || isShort || (where === '' && (isIndexed || status === undefined))
+    const window = isWhole ? 0 : this.#examinedFrom(before, isIndexed ? inStatus : '')
+    // `+` stops the planner from scanning all tasks in order: tasks in flight, of one batch or of a short time are few.
+    const order = isFew || isShort ? '+t.seq' : 't.seq'
+    const [ids, range] = isShort ? ['AND t.id >= ? AND t.id < ?', idsWithin(query)] : ['', []]
+    const sql = `${BARE} WHERE ${order} < ? AND ${order} >= ? ${inStatus} ${ids} ${where}
+      ORDER BY ${order} DESC LIMIT ?`
+    const rows = this.#database.query(sql, before, Math.max(window, first), ...range, ...values, limit)
     const tasks = this.#filled(rows, query)
     const more = rows.length === limit || tasks.length < rows.length
-    const last = more ? (rows[tasks.length - 1]!.seq as number) : from
-    return { tasks, nextCursor: last > 0 ? writeCursor([last]) : null }
+    const next = more ? (rows[tasks.length - 1]!.seq as number) : window
+    return { tasks, nextCursor: next > first ? writeCursor([next]) : null }
   }
 
-  /** Age of the last task that a page before this one examines. */
-  #examinedFrom(before: number): number {
-    const sql = 'SELECT seq FROM tasks WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?'
+  /** Age of the last task that a page before this one examines, of all tasks or of those in a status with an index. */
+  #examinedFrom(before: number, inStatus: string): number {
+    const sql = `SELECT t.seq FROM tasks t WHERE t.seq < ? ${inStatus} ORDER BY t.seq DESC LIMIT 1 OFFSET ?`
     return (this.#database.query(sql, before, EXAMINED_MAX)[0]?.seq as number | undefined) ?? 0
   }
 
-  /**
-   * The ready ones by priority and age, type by type, merged; then the delayed ones by `run_at`, then by age those that
-   * wait for others.
-   */
+  /** From the index of ids, which begin with the time; `seq` follows the times only while no clock is set back. */
+  #spanOf(query: ListQuery): Span {
+    const { createdAfter, createdBefore } = query
+    if (createdAfter === undefined && createdBefore === undefined) return EVERYTHING
+    const within = 'SELECT seq FROM tasks WHERE id >= ? AND id < ? LIMIT ?'
+    const sql = `SELECT count(*) AS n, min(seq) AS first, max(seq) AS last FROM (${within})`
+    const { n, first, last } = this.#database.query(sql, ...idsWithin(query), SPAN_MAX + 1)[0] as Record<string, number>
+    if (n! > SPAN_MAX) return EVERYTHING
+    return { first: first ?? 0, last: last ?? 0, isShort: n! <= EXAMINED_MAX }
+  }
+
   #listPending(query: ListQuery): Page {
-    const { limit } = query
-    const at = query.cursor === undefined ? [0, 10, 0, 0] : readCursor(query.cursor, 4)
-    const [phase, priority, runAt, seq] = at as [number, number, number, number]
-    const { type: _, status: __, ...beside } = query
-    const [where, values] = conditions(beside)
-    const rows: Row[] = []
-    if (phase === 0) {
-      const types = query.type ? [query.type] : this.#database.all('countedTypes').map((row) => row.type as string)
-      const after = '(t.priority < ? OR (t.priority = ? AND (t.run_at > ? OR (t.run_at = ? AND t.seq > ?))))'
-      for (const part of query.group === undefined ? [WITHOUT_GROUP, ...WITH_GROUP] : WITH_GROUP) {
-        const sql = `${BARE} WHERE t.status = 'pending' AND t.type = ? ${part} AND ${after} ${where}
-          ORDER BY t.priority DESC, t.run_at, t.seq LIMIT ?`
-        for (const type of types) {
-          rows.push(...this.#database.query(sql, type, priority, priority, runAt, runAt, seq, ...values, limit))
-        }
-      }
-      rows.sort(
-        (a, b) =>
-          (b.priority as number) - (a.priority as number) ||
-          (a.run_at as number) - (b.run_at as number) ||
-          (a.seq as number) - (b.seq as number),
-      )
-      rows.splice(limit)
-    }
-    PUT_ASIDE.forEach(([status, time], index) => {
-      if (rows.length === limit || phase > index + 1) return
-      const [from, fromSeq] = phase === index + 1 ? [runAt, seq] : [0, 0]
-      const [whereType, typeValues] = conditions(query)
-      const sql = `${BARE} WHERE t.status = '${status}' AND (${time} > ? OR (${time} = ? AND t.seq > ?)) ${whereType}
-        ORDER BY ${time}, t.seq LIMIT ?`
-      rows.push(...this.#database.query(sql, from, from, fromSeq, ...typeValues, limit - rows.length))
-    })
+    const [phase, priority, time, seq] = query.cursor === undefined ? PENDING_START : readCursor(query.cursor, 4)
+    const from = { phase: phase!, priority: priority!, time: time!, seq: seq! }
+    const { rows, ends } = pendingRows(this.#database, query, from, this.#spanOf(query).isShort)
     const tasks = this.#filled(rows, query)
     const last = rows[tasks.length - 1]
-    const more = (rows.length === limit || tasks.length < rows.length) && last !== undefined
-    const lastPhase = PUT_ASIDE.findIndex(([status]) => status === last?.status) + 1
-    const position = last && [lastPhase, last.priority, last[lastPhase === 2 ? 'created_at' : 'run_at'], last.seq]
-    return { tasks, nextCursor: more ? writeCursor(position as number[]) : null }
+    const more = rows.length === query.limit || tasks.length < rows.length
+    const next = more && last ? placeOfRow(last) : ends
+    return { tasks, nextCursor: next && writeCursor([next.phase, next.priority, next.time, next.seq]) }
   }
 
   /** The first of these tasks with their remaining columns, as many as a page has room for, and at least one. */
@@ -173,26 +149,10 @@ export class Queries {
   }
 }
 
-function conditions({ type, tag, group, batch }: TaskFilter): [where: string, values: Values] {
-  const parts: string[] = []
-  const values: Values = []
-  if (type !== undefined) {
-    parts.push('AND t.type = ?')
-    values.push(type)
-  }
-  if (group !== undefined) {
-    parts.push("AND t.task_group >= ? AND t.task_group < ? || ' '")
-    values.push(group, group)
-  }
-  if (batch !== undefined) {
-    parts.push('AND t.batch = ?')
-    values.push(batch)
-  }
-  if (tag !== undefined) {
-    parts.push('AND EXISTS (SELECT 1 FROM json_each(t.tags) WHERE key = ? AND value = ?)')
-    values.push(tag.key, tag.value)
-  }
-  return [parts.join(' '), values]
+/** With `=` where it is one, because `IN` would not use the partial index of running tasks. */
+function isOneOf(statuses: readonly StoredStatus[]): string {
+  const [first, ...others] = statuses
+  return others.length === 0 ? `t.status = '${first}'` : `t.status IN ('${statuses.join("', '")}')`
 }
 
 function writeCursor(position: readonly number[]): string {
