@@ -62,6 +62,7 @@ async function examine(flags: Record<string, string>): Promise<Finding[]> {
     node,
     settings,
     await find('engine', () => useEngine(engine)),
+    await find('data', () => checkData(engine)),
     await find('disk', () => findRoom(engine)),
     await find('handlers', async () => {
       if (handlers === null) return 'none: this process can serve but not run tasks; set --handlers to run tasks'
@@ -97,6 +98,13 @@ async function useEngine(url: string): Promise<string> {
   } finally {
     await engine.close()
   }
+}
+
+/** Redis and Kafka check their files themselves when they start. */
+async function checkData(url: string): Promise<string> {
+  if (!url.startsWith('sqlite:')) return 'checked by the engine itself'
+  const { checkFile } = await import('../store/sqlite/database/file-check.ts')
+  return checkFile(url)
 }
 
 /** Removes logins. A URL can contain that of another engine, each with its own login. */

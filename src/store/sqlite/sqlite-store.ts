@@ -253,7 +253,7 @@ export class SqliteStore implements Store {
     this.#watch.close()
     this.#writer.drain()
     await this.#database.sync.close()
-    this.#database.db.close()
+    this.#database.close()
   }
 
   #write<T>(work: (tx: Tx) => T, options = { durable: true }): Promise<T> {

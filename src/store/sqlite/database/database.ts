@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { XQueueError } from '../../../task/errors.ts'
 import { createPrivateFile } from '../../private-files.ts'
+import { forgetBoot, refuseDamagedLog, rememberBoot } from './log-check.ts'
 import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header to recognise databases of other programs: "XQue". */
@@ -45,7 +46,10 @@ export class Database {
     this.path = path
     this.inMemory = inMemory
     try {
-      if (!inMemory) createPrivateFile(path)
+      if (!inMemory) {
+        refuseDamagedLog(path)
+        createPrivateFile(path)
+      }
       this.db = new DatabaseSync(path, { timeout: openWaitMs })
     } catch (error) {
       throw storeError(error, path)
@@ -65,9 +69,20 @@ export class Database {
       this.db.exec('PRAGMA secure_delete = FAST')
       this.db.exec(`PRAGMA busy_timeout = ${inMemory ? MEMORY_BUSY_MS : 0}; PRAGMA synchronous = NORMAL`)
       this.sync = new WalSync(inMemory || synchronous === 'NORMAL' ? null : path)
+      if (!inMemory) rememberBoot(path)
     } catch (error) {
       this.db.close()
       throw storeError(error, path)
+    }
+  }
+
+  close(): void {
+    this.db.close()
+    if (this.inMemory) return
+    try {
+      forgetBoot(this.path)
+    } catch {
+      // The file or its folder is gone.
     }
   }
 
@@ -212,7 +227,10 @@ export function isOfOneOperation(error: unknown): boolean {
   return code === undefined ? !(error instanceof XQueueError) : OF_ONE_OPERATION.includes(code)
 }
 
-/** Converts an error of SQLite to the error for the caller: the problem, the file, and the remedy. */
+/**
+ * Converts an error of SQLite, or of reading what it has stored, to the error for the caller: the problem, the file,
+ * and the remedy.
+ */
 export function storeError(error: unknown, path: string): XQueueError {
   if (error instanceof XQueueError) return error
   if ((error as NodeJS.ErrnoException)?.syscall === 'fdatasync') {
@@ -221,8 +239,9 @@ export function storeError(error: unknown, path: string): XQueueError {
   }
   const code = primaryCode(error)
   const because = error instanceof Error ? error.message : String(error)
-  if (code === undefined) return new XQueueError('internal', because, {}, { cause: error })
-  if (UNUSABLE.includes(code)) {
+  const isDamaged = error instanceof SyntaxError || (code === 1 && because === 'malformed JSON')
+  if (code === undefined && !isDamaged) return new XQueueError('internal', because, {}, { cause: error })
+  if (isDamaged || UNUSABLE.includes(code!)) {
     const detail = `${path} is corrupt or not a SQLite database (${because})`
     return new XQueueError('engine_unusable', `${detail}: restore it from a backup, or choose another file`)
   }
@@ -234,7 +253,7 @@ export function storeError(error: unknown, path: string): XQueueError {
     13: 'the disk is full: free disk space',
     14: 'it cannot be opened: check that the folder exists and is writable, and that the path is a file',
   }
-  const detail = `${path}: ${remedy[code] ?? because} (${because})`
+  const detail = `${path}: ${remedy[code!] ?? because} (${because})`
   return new XQueueError('engine_unavailable', detail, { retry_after: 1 }, { cause: error })
 }
 

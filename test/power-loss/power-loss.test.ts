@@ -1,0 +1,57 @@
+import { join } from 'node:path'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { cutPower, type Findings } from './cuts.ts'
+import type { Recording } from './recording.ts'
+import { recordRedis } from './redis.ts'
+import { recordSqlite } from './sqlite.ts'
+
+/** The short form; `npm run test:power-loss` has the long one. */
+const SEED = Number(process.env.XQUEUE_SEED ?? Date.now() % 1_000_000)
+const CALLS = 300
+
+function expectKept(what: string, { kills, reconciled }: Recording, { violations, ...figures }: Findings): void {
+  console.info(`${what}, seed ${SEED}: ${JSON.stringify(figures)}`)
+  expect(violations).toEqual([])
+  expect(figures.promises).toBeGreaterThan(1_000)
+  // More would be changes that the journal does not see.
+  expect(reconciled).toBeLessThanOrEqual(kills)
+}
+
+describe('SQLite', () => {
+  let recorded: Recording
+  beforeAll(async () => {
+    recorded = await recordSqlite({ seed: SEED, calls: CALLS })
+  })
+
+  it('keeps through a loss of power all that an answer has shown', async () => {
+    expectKept('SQLite', recorded, await cutPower(recorded, 30, SEED))
+  })
+
+  it('is found to lose tasks on a disk that does not sync', async () => {
+    const { violations } = await cutPower(recorded, 6, SEED, true)
+    expect(violations.join('\n')).toMatch(/was accepted and is lost/)
+  })
+
+  it('is found to lose tasks if the program does not wait for the disk', async () => {
+    const fault = join(import.meta.dirname, 'no-sync.mjs')
+    const { violations } = await cutPower(await recordSqlite({ seed: SEED, calls: 100, isBrief: true, fault }), 8, SEED)
+    expect(violations.join('\n')).toMatch(/was accepted and is lost/)
+  })
+
+  it('returns with synchronous=normal to an earlier moment, in which everything fits', async () => {
+    const normal = await recordSqlite({ seed: SEED, calls: CALLS / 2, synchronous: 'normal', isBrief: true })
+    expect((await cutPower(normal, 15, SEED)).violations).toEqual([])
+  })
+})
+
+describe('Redis', () => {
+  it('keeps through a loss of power all that an answer has shown, with appendfsync always', async () => {
+    const recorded = await recordRedis({ seed: SEED, calls: CALLS, fsync: 'always' })
+    expectKept('Redis, always', recorded, await cutPower(recorded, 8, SEED))
+  })
+
+  it('returns with appendfsync everysec to a moment of the last two seconds, in which everything fits', async () => {
+    const recorded = await recordRedis({ seed: SEED, calls: CALLS / 2, fsync: 'everysec' })
+    expect((await cutPower(recorded, 8, SEED)).violations).toEqual([])
+  })
+})
