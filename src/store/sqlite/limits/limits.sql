@@ -49,26 +49,32 @@ WHERE status = 'processing' AND uses IS NOT NULL ORDER BY started_at, seq;
 -- name: usesBySeq
 SELECT uses FROM tasks WHERE seq = ?;
 
--- name: lanesInUse
--- The lanes of unfinished tasks that use limits, at most ?1; one index look-up for each.
+-- name: lanesWithReady
+-- The lanes with limits that may have ready tasks.
+SELECT DISTINCT type, task_group AS lane FROM ring
+WHERE state <> 'empty' AND instr(task_group, char(31)) > 0 LIMIT 0 + ?;
+
+-- name: lanesNotReady
+-- The lanes with limits that have tasks which are not ready yet; one index look-up for each.
 WITH RECURSIVE lanes (lane) AS (
-  SELECT min(task_group) FROM tasks WHERE uses IS NOT NULL AND completed_at IS NULL
+  SELECT min(task_group) FROM tasks WHERE uses IS NOT NULL AND (status = 'delayed' OR status = 'dependent')
   UNION ALL
-  SELECT (SELECT min(task_group) FROM tasks WHERE uses IS NOT NULL AND completed_at IS NULL AND task_group > lane)
-  FROM lanes WHERE lane IS NOT NULL
+  SELECT (
+    SELECT min(task_group) FROM tasks
+    WHERE uses IS NOT NULL AND (status = 'delayed' OR status = 'dependent') AND task_group > lane
+  ) FROM lanes WHERE lane IS NOT NULL
 )
-SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT 0 + ?;
+SELECT lane FROM lanes WHERE lane IS NOT NULL;
 
 -- name: readyInLane
--- Ready tasks of a lane, counted up to ?2.
+-- Ready tasks of a lane, counted up to ?3.
 SELECT count(*) AS n FROM (
-  SELECT 1 FROM tasks WHERE uses IS NOT NULL AND completed_at IS NULL AND task_group = '' || ? AND status = 'pending'
-  LIMIT 0 + ?
+  SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ? AND task_group = '' || ? LIMIT 0 + ?
 );
 
 -- name: readyOfLane
 SELECT id FROM tasks
-WHERE uses IS NOT NULL AND completed_at IS NULL AND task_group = '' || ? AND status = 'pending' LIMIT 0 + ?;
+WHERE status = 'pending' AND task_group <> '' AND type = ? AND task_group = '' || ? LIMIT 0 + ?;
 
 -- name: ringBlocked
 -- A lane is set aside: limit, need, type, priority, lane.

@@ -343,8 +343,10 @@ export class Limits {
   #isInUse(name: string): boolean {
     if (isOfGroup(name)) return false
     const covers = (used: string) => used === name || (familyOf(used) === name && !this.#record(used))
-    const lanes = this.#database.all('lanesInUse', -1)
-    return lanes.some(({ lane }) => limitsOfLane(lane as string).some(covers))
+    const isCovered = ({ lane }: Row) => limitsOfLane(lane as string).some(covers)
+    if (this.#inUse.limits().some(covers) || this.#database.all('lanesNotReady').some(isCovered)) return true
+    const lanes = this.#database.all('lanesWithReady', -1).filter(isCovered)
+    return lanes.some(({ type, lane }) => this.#database.get('readyInLane', type!, lane!, 1)!.n === 1)
   }
 
   #holders(name: string): LimitHolder[] {
@@ -360,10 +362,10 @@ export class Limits {
 
   #waiters(name: string): string[] {
     const waiters: string[] = []
-    for (const { lane } of this.#database.all('lanesInUse', LANES_READ_MAX)) {
+    for (const { type, lane } of this.#database.all('lanesWithReady', LANES_READ_MAX)) {
       if (waiters.length >= WAITERS_MAX) break
       if (!limitsOfLane(lane as string).includes(name)) continue
-      const rows = this.#database.all('readyOfLane', lane!, WAITERS_MAX - waiters.length)
+      const rows = this.#database.all('readyOfLane', type!, lane!, WAITERS_MAX - waiters.length)
       waiters.push(...rows.map(({ id }) => id as string))
     }
     return waiters
@@ -371,8 +373,8 @@ export class Limits {
 
   #waitingByLimit(): Map<string, number> {
     const waiting = new Map<string, number>()
-    for (const { lane } of this.#database.all('lanesInUse', LANES_READ_MAX)) {
-      const n = this.#database.get('readyInLane', lane!, WAITING_MAX)!.n as number
+    for (const { type, lane } of this.#database.all('lanesWithReady', LANES_READ_MAX)) {
+      const n = this.#database.get('readyInLane', type!, lane!, WAITING_MAX)!.n as number
       for (const name of limitsOfLane(lane as string)) waiting.set(name, (waiting.get(name) ?? 0) + n)
     }
     return waiting

@@ -23,9 +23,12 @@ export class UnitsInUse {
   }
 
   of(limit: string): number {
-    if (this.#units === null) this.#read()
-    else this.#apply()
-    return this.#units!.get(limit) ?? 0
+    return this.#known().get(limit) ?? 0
+  }
+
+  /** The limits of which any unit is in use. */
+  limits(): string[] {
+    return [...this.#known().keys()]
   }
 
   /** Tasks have started, or have ended if it is negative. */
@@ -33,19 +36,18 @@ export class UnitsInUse {
     if (this.#units !== null) this.#changes.set(uses, (this.#changes.get(uses) ?? 0) + tasks)
   }
 
-  #read(): void {
+  #known(): Map<string, number> {
+    const units = this.#units ?? new Map<string, number>()
+    if (this.#units === null) {
+      for (const { uses, n } of this.#database.all('usesInFlight')) this.#add(units, usesOf(uses), n as number)
+      this.#units = units
+    }
+    for (const [uses, tasks] of this.#changes) if (tasks !== 0) this.#add(units, uses, tasks)
     this.#changes.clear()
-    this.#units = new Map()
-    for (const { uses, n } of this.#database.all('usesInFlight')) this.#add(usesOf(uses), n as number)
+    return units
   }
 
-  #apply(): void {
-    for (const [uses, tasks] of this.#changes) if (tasks !== 0) this.#add(uses, tasks)
-    this.#changes.clear()
-  }
-
-  #add(uses: Uses, tasks: number): void {
-    const units = this.#units!
+  #add(units: Map<string, number>, uses: Uses, tasks: number): void {
     for (const limit in uses) {
       const inUse = (units.get(limit) ?? 0) + uses[limit]! * tasks
       if (inUse === 0) units.delete(limit)

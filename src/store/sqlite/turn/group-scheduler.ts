@@ -6,11 +6,10 @@ import type { Rooms } from '../limits/rooms.ts'
 import { usesOf } from '../records/rows.ts'
 import { nextOfGroups, PRIORITY_ABOVE_ALL } from './groups-named.ts'
 import { byTurn, isOneTooMany, type Plan, type PlannedGroup, takeFitting, takeTurns } from './lane-plan.ts'
+import { ReadyLanes } from './ready-lanes.ts'
 import type { Lane, SharedTime } from './shared-time.ts'
 
 const GONE: Row = { served: 0, since: 0, since_seq: 0 }
-/** Maximum number of lanes that are known to be ready. */
-const READY_MAX = 1_000
 /** Maximum number of groups that an explanation reads. */
 const BESIDE_MAX = 10_000
 /** Maximum number of lanes that are counted one by one. */
@@ -58,8 +57,7 @@ export class GroupScheduler {
   readonly #time: SharedTime
   /** By type; queried once, and again when another process may have written. May name what is gone. */
   readonly #inUse = new Map<string, InUse>()
-  /** By lane: the latest of the tasks for which its row says that it is ready. A later one changes nothing there. */
-  readonly #ready = new Map<string, Ready>()
+  readonly #ready = new ReadyLanes()
 
   constructor(database: Database, limits: Limits, time: SharedTime) {
     this.#database = database
@@ -100,12 +98,10 @@ export class GroupScheduler {
   }
 
   join(type: string, priority: number, lane: string, runAt: number, seq: number): void {
-    const ready = this.#ready.get(lane)
-    if (ready && ready.type === type && ready.priority === priority && isBefore(ready, runAt, seq)) return
+    if (this.#ready.covers(type, priority, lane, runAt, seq)) return
     this.#database.run('ringJoin', type, priority, lane, runAt, seq)
     this.#inUseOf(type).ring = true
-    if (this.#ready.size >= READY_MAX) this.#ready.clear()
-    this.#ready.set(lane, { type, priority, lane, runAt, seq })
+    this.#ready.add(type, priority, lane, runAt, seq)
   }
 
   /** A stored task became ready. */
@@ -313,8 +309,7 @@ export class GroupScheduler {
       const heads = after === null && wanted > 0 && !isBlocked ? [first] : []
       const last = heads[0] ?? after
       if (last && wanted > heads.length && !isBlocked) {
-        const more = wanted - heads.length
-        const next = this.#database.all('headsInGroup', type, priority, lane, last.run_at!, last.seq!, more)
+        const next = this.#headsAfter(type, priority, lane, last, wanted - heads.length)
         const fitting = takeFitting(rooms, next)
         isBlocked = fitting < next.length
         for (let index = 0; index < fitting; index++) heads.push(next[index]!)
@@ -327,6 +322,12 @@ export class GroupScheduler {
     }
   }
 
+  #headsAfter(type: string, priority: number, lane: string, { run_at, seq, uses }: Row, most: number): Row[] {
+    const heads = this.#database.all('headsInGroup', type, priority, lane, run_at!, seq!, most, uses ?? null)
+    for (const head of heads) if (head.uses === 1) head.uses = uses!
+    return heads
+  }
+
   /**
    * Corrects a lane's row if it was out of date, or if a limit blocks it, and returns whether to read again. Reserves
    * the units of its first task.
@@ -337,14 +338,14 @@ export class GroupScheduler {
     const most = plan.limit.of(groupOfLane(lane as string))
     if (first_seq === null || (most !== null && (in_flight as number) >= most)) {
       this.#database.run('ringAside', first_seq === null ? 'empty' : 'full', type, priority, lane!)
-      this.#ready.delete(lane as string)
+      this.#ready.drop(lane as string)
       // It does not take what its limits have left, so other lanes may.
       plan.rooms.check(limitsOfLane(lane as string))
       return true
     }
     if (row.served === 0 && (row.since !== first_run_at || row.since_seq !== first_seq)) {
       this.#database.run('ringSince', first_run_at!, first_seq!, type, priority, lane!)
-      this.#ready.delete(lane as string)
+      this.#ready.drop(lane as string)
       return true
     }
     return isOneTooMany(plan, priority, row) || (usesLimits(lane as string) && this.#isBlocked(plan, priority, row))
@@ -361,7 +362,7 @@ export class GroupScheduler {
       return false
     }
     this.#limits.block(type, priority, lane, block)
-    this.#ready.delete(lane)
+    this.#ready.drop(lane)
     const group = groupOfLane(lane)
     if (counting.delete(place)) expected.set(group, expected.get(group)! - 1)
     return true
@@ -374,7 +375,7 @@ export class GroupScheduler {
     this.#database.run('setLone', 0, row.first_seq!)
     this.join(type, priority, row.task_group as string, row.first_run_at as number, row.first_seq as number)
     this.#database.run('ringAside', 'full', type, priority, row.task_group!)
-    this.#ready.delete(row.task_group as string)
+    this.#ready.drop(row.task_group as string)
     return true
   }
 
@@ -397,11 +398,6 @@ export class GroupScheduler {
     }
     return inUse
   }
-}
-
-/** Whether a task is no later than a place in the order of its lane. */
-function isBefore(ready: Ready, runAt: number, seq: number): boolean {
-  return ready.runAt < runAt || (ready.runAt === runAt && ready.seq <= seq)
 }
 
 export function readyOf(row: Row): Ready {

@@ -97,11 +97,11 @@ SELECT DISTINCT task_group AS lane FROM ring
 WHERE type = ?1 AND task_group > ?2 || char(31) AND task_group < ?2 || ' ' AND state <> 'empty';
 
 -- name: headsInGroup
--- The ready tasks of a lane that follow a given one.
-SELECT seq, priority, run_at, uses FROM tasks
-WHERE status = 'pending' AND task_group <> '' AND type = ? AND priority = ? AND task_group = '' || ?
-  AND (run_at, seq) > (?, ?)
-ORDER BY run_at, seq LIMIT 0 + ?;
+-- The ready tasks of a lane that follow a given one, whose uses ?7 has; for the same, `uses` is 1.
+SELECT seq, priority, run_at, CASE uses WHEN ?7 THEN 1 ELSE uses END AS uses FROM tasks
+WHERE status = 'pending' AND task_group <> '' AND type = ?1 AND priority = ?2 AND task_group = '' || ?3
+  AND (run_at, seq) > (?4, ?5)
+ORDER BY run_at, seq LIMIT 0 + ?6;
 
 -- name: ringJoin
 -- A task of a group became ready: type, priority, group, run_at, seq. In a type that shares running time, a lane that
