@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { access } from './access.ts'
-import { clients } from './clients.ts'
 import { groups, limits } from './groups.ts'
 import { http, pickUp } from './http.ts'
 import { kafkaBesideOthers } from './kafka.ts'
@@ -11,6 +10,10 @@ import { backlog, library } from './library.ts'
 import { live } from './live.ts'
 import { overload } from './overload.ts'
 import { page } from './page.ts'
+import { PEERS } from './peers/catalog.ts'
+import { readRecord, writePages, writeRecord } from './peers/document.ts'
+import { isExact, latency, rates, type Settings, shapes } from './peers/suites.ts'
+import { PARTS, type Record as Results } from './peers/tables.ts'
 import { redisBacklog, redisBesidePeers, redisVariants } from './redis.ts'
 import { machine, type Row, table } from './report.ts'
 import { startRedis } from './servers.ts'
@@ -22,12 +25,18 @@ const { values, positionals } = parseArgs({
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '5' },
     stores: { type: 'string' },
+    only: { type: 'string' },
+    smoke: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
     tasks: { type: 'string', default: '20000' },
     out: { type: 'string', default: join(import.meta.dirname, 'results/latest.json') },
   },
 })
 const rounds = Number(values.rounds)
 const seconds = Number(values.seconds)
+/** Beside other queues: interleaved rounds of all of them, with their own table. */
+const peerSuites = { peers: rates, shapes, latency }
+const before = machine()
 const folder = mkdtempSync(join(tmpdir(), 'xqueue-bench-redis-'))
 const redis = await startRedis(folder)
 const suites: Record<string, () => Promise<Row[]>> = {
@@ -36,7 +45,6 @@ const suites: Record<string, () => Promise<Row[]>> = {
   http: () => http(rounds, seconds),
   overload: () => overload(Math.min(rounds, 3), seconds * 2),
   access: () => access(redis.port, rounds, seconds),
-  clients: () => clients(rounds, Number(values.tasks), values.stores?.split(',')),
   live: () => live(rounds),
   page: () => page(rounds, seconds * 2),
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),
@@ -48,20 +56,51 @@ const suites: Record<string, () => Promise<Row[]>> = {
   'redis-variants': () => redisVariants(redis.port, rounds),
   'redis-backlog': () => redisBacklog(Math.min(rounds, 3), [10_000, 1_000_000]),
 }
-const asked = positionals.length > 0 ? positionals : Object.keys(suites)
-const unknown = asked.filter((name) => !suites[name])
+const known = [...Object.keys(peerSuites), ...Object.keys(suites)]
+const asked = positionals.length > 0 ? positionals : known
+const unknown = asked.filter((name) => !known.includes(name))
+const contenders = PEERS.map(({ id }) => id)
+const strangers = (values.only?.split(',') ?? []).filter((id) => !contenders.includes(id))
 if (unknown.length > 0) {
-  console.error(`no suite ${unknown.join(', ')}: there are ${Object.keys(suites).join(', ')}`)
+  console.error(`no suite ${unknown.join(', ')}: there are ${known.join(', ')}`)
+  process.exitCode = 2
+} else if (strangers.length > 0) {
+  console.error(`no contender ${strangers.join(', ')}: there are ${contenders.join(', ')}`)
   process.exitCode = 2
 } else {
+  await besidePeers(asked.filter((name) => name in peerSuites) as (keyof typeof peerSuites)[])
+  await ratios(asked.filter((name) => name in suites))
+}
+await redis.stop()
+rmSync(folder, { recursive: true })
+
+async function ratios(names: readonly string[]) {
+  if (names.length === 0) return
   const rows: Row[] = []
-  for (const name of asked) {
+  for (const name of names) {
     console.error(`${name} …`)
     rows.push(...(await suites[name]!()))
   }
   console.log(table(rows))
   mkdirSync(join(values.out, '..'), { recursive: true })
-  writeFileSync(values.out, `${JSON.stringify({ machine: machine(), rounds, rows }, null, 2)}\n`)
+  writeFileSync(values.out, `${JSON.stringify({ machine: before, rounds, rows }, null, 2)}\n`)
 }
-await redis.stop()
-rmSync(folder, { recursive: true })
+
+/** With `--smoke` a moment of each, and nothing is stored; with `--write` the documentation gets the new tables. */
+async function besidePeers(names: readonly (keyof typeof peerSuites)[]) {
+  if (names.length === 0) return
+  const [only, isSmoke] = [values.only?.split(',') ?? [], values.smoke]
+  const settings: Settings = isSmoke
+    ? { rounds: 1, tasks: 200, seconds: 0.5, only, isSmoke }
+    : { rounds, tasks: Number(values.tasks), seconds, only, isSmoke }
+  const record: Results = { ...readRecord(), machine: before }
+  for (const name of names) {
+    const results = await peerSuites[name](settings)
+    record[name] = results
+    if (!isExact(results)) process.exitCode = 1
+  }
+  if (isSmoke) return
+  for (const name of Object.keys(PARTS)) console.log(`\n${PARTS[name]!(record, 'en')}`)
+  writeRecord(record)
+  if (values.write) writePages(record)
+}

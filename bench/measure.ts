@@ -1,19 +1,19 @@
-import type { Contender, OpenContender } from './contenders/contender.ts'
+import { type Contender, numbered, type OpenContender, workUntil } from './contenders/contender.ts'
 
 /** One figure of one contender, in a process of its own: `node measure.ts <contender> <where> <measure>`. */
 const MEASURES: Record<string, (contender: Contender) => Promise<number>> = {
   'batch submit of 1000': async (contender) => {
-    await contender.submitBatch(1_000)
+    await contender.submit(numbered(1_000))
     return rate(50_000, async () => {
-      for (let batch = 0; batch < 50; batch++) await contender.submitBatch(1_000)
+      for (let batch = 0; batch < 50; batch++) await contender.submit(numbered(1_000))
     })
   },
   '100 concurrent submits': async (contender) => {
-    await contender.submitBatch(1_000)
+    await contender.submit(numbered(1_000))
     let left = 20_000
     return rate(left, async () => {
       const submitting = async () => {
-        while (left-- > 0) await contender.submitOne()
+        while (left-- > 0) await contender.submit(numbered(1))
       }
       await Promise.all(Array.from({ length: 100 }, submitting))
     })
@@ -30,7 +30,7 @@ const FAILING: typeof MEASURES = {
 /** On a store that holds something already: what is submitted is processed after, so that it keeps its size. */
 const ON_TOP: typeof MEASURES = {
   'submit on top': async (contender) => {
-    await contender.submitBatch(1_000)
+    await contender.submit(numbered(1_000))
     return rate(49_000, () => submit(contender, 49_000))
   },
   'process on top': (contender) => working(contender, 100, 50_000),
@@ -41,18 +41,20 @@ async function process(contender: Contender, concurrency: number, count: number,
   return working(contender, concurrency, count, failOnce)
 }
 
-/** From the start of a worker until the last task has ended; its stop is not counted. */
+/** From the start of a worker until the last handler has ended; its stop is not counted. */
 async function working(contender: Contender, concurrency: number, count: number, failOnce = false): Promise<number> {
   let stop: (() => Promise<unknown>) | undefined
   const figure = await rate(count, async () => {
-    stop = await contender.work(concurrency, count, failOnce)
+    stop = await workUntil(contender, concurrency, count, failOnce)
   })
   await stop?.()
   return figure
 }
 
 async function submit(contender: Contender, count: number): Promise<void> {
-  for (let submitted = 0; submitted < count; submitted += 1_000) await contender.submitBatch(1_000)
+  for (let submitted = 0; submitted < count; submitted += 1_000) {
+    await contender.submit(numbered(1_000, submitted))
+  }
 }
 
 async function rate(count: number, work: () => Promise<void>): Promise<number> {

@@ -1,4 +1,4 @@
-import { cpus, totalmem } from 'node:os'
+import { cpus, loadavg, totalmem } from 'node:os'
 
 /** One line of the table: a median of XQueue beside one of something else from the same run. */
 export interface Row {
@@ -38,6 +38,8 @@ export function machine() {
     memory_gib: gib,
     node: process.version,
     os: process.platform,
+    /** What the machine did before. */
+    load: loadavg()[0]!,
   }
 }
 

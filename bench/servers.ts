@@ -1,20 +1,27 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { cpuMicrosOf } from './processes.ts'
 
 export const root = join(import.meta.dirname, '..')
 
 export interface Running {
   url: string
+  pid: number
   /** What its process has used of the CPU, in microseconds. */
   cpuMicros(): number
   stop(): Promise<void>
 }
 
+export interface Redis {
+  port: number
+  pid: number
+  stop(): Promise<void>
+}
+
 /** A Redis of the bench's own, without persistence. */
-export async function startRedis(folder: string, ...flags: string[]): Promise<{ port: number; stop(): Promise<void> }> {
+export async function startRedis(folder: string, ...flags: string[]): Promise<Redis> {
   const port = await freePort()
   const args = ['--port', String(port), '--save', '', '--appendonly', 'no', '--dir', folder, ...flags]
   const redis = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] })
@@ -23,7 +30,7 @@ export async function startRedis(folder: string, ...flags: string[]): Promise<{ 
       cause: error,
     })
   })
-  return { port, stop: () => stop(redis) }
+  return { port, pid: redis.pid!, stop: () => stop(redis) }
 }
 
 /** `xqueue serve` with the bench's handlers. */
@@ -45,16 +52,10 @@ export async function startBare(): Promise<Running> {
 }
 
 function runningAt(url: string, child: ChildProcess): Running {
-  return { url, cpuMicros: () => cpuMicrosOf(child.pid!), stop: () => stop(child) }
+  return { url, pid: child.pid!, cpuMicros: () => cpuMicrosOf([child.pid!]), stop: () => stop(child) }
 }
 
-/** Linux counts in hundredths of a second, so a measure needs some seconds. */
-function cpuMicrosOf(pid: number): number {
-  const [user, system] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ').slice(11)
-  return (Number(user) + Number(system)) * 10_000
-}
-
-async function until(child: ChildProcess, ready: RegExp): Promise<RegExpExecArray> {
+export async function until(child: ChildProcess, ready: RegExp): Promise<RegExpExecArray> {
   let text = ''
   const found = Promise.withResolvers<RegExpExecArray>()
   for (const stream of [child.stdout, child.stderr]) {
@@ -72,7 +73,7 @@ async function until(child: ChildProcess, ready: RegExp): Promise<RegExpExecArra
   return found.promise
 }
 
-async function stop(child: ChildProcess): Promise<void> {
+export async function stop(child: ChildProcess): Promise<void> {
   child.kill('SIGTERM')
   if (child.exitCode === null) await once(child, 'exit')
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { Admin, Consumer, Producer } from '@platformatic/kafka'
-import { type OpenContender, PAYLOAD } from './contender.ts'
+import type { OpenContender } from './contender.ts'
 
 /**
  * What the same client does with nothing around it: produces with acks=all and idempotence, and consumes in a group,
@@ -13,28 +13,23 @@ export const open: OpenContender = async (where) => {
   await admin.createTopics({ topics: [topic], partitions: 3, replicas: 1 })
   await admin.close()
   const producer = new Producer({ ...options, idempotent: true, acks: -1 })
-  const value = Buffer.from(JSON.stringify(PAYLOAD))
-  const send = (count: number) => {
-    const messages = Array.from({ length: count }, () => ({ topic, key: Buffer.from(randomUUID()), value }))
-    return producer.send({ messages, idempotent: true, acks: -1 })
-  }
   return {
-    submitBatch: async (count) => {
-      await send(count)
+    submit: async (payloads) => {
+      const messages = payloads.map((payload) => {
+        return { topic, key: Buffer.from(randomUUID()), value: Buffer.from(JSON.stringify(payload)) }
+      })
+      await producer.send({ messages, idempotent: true, acks: -1 })
     },
-    submitOne: async () => {
-      await send(1)
-    },
-    work: async (_concurrency, count) => {
+    work: async (_concurrency, handle) => {
       const consumer = new Consumer({ ...options, groupId: `bare-${randomUUID()}` })
       const stream = await consumer.consume({ topics: [topic], mode: 'earliest', autocommit: 500, maxWaitTime: 100 })
-      let left = count
-      for await (const record of stream) {
-        JSON.parse(record.value!.toString())
-        left -= 1
-        if (left === 0) break
+      const consuming = (async () => {
+        for await (const record of stream) await handle(JSON.parse(record.value!.toString()))
+      })().catch(() => undefined)
+      return async () => {
+        await consumer.close(true)
+        await consuming
       }
-      return () => consumer.close(true)
     },
     close: () => producer.close(),
   }

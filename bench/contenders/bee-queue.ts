@@ -1,36 +1,25 @@
 import BeeQueue from 'bee-queue'
-import { type OpenContender, PAYLOAD } from './contender.ts'
+import type { OpenContender, Payload } from './contender.ts'
 
-/** bee-queue 2 on the same Redis: few features, little work per job. */
+/** bee-queue on the Redis at a port: few features, little work per job. */
 export const open: OpenContender = async (port) => {
   const settings = { redis: { host: '127.0.0.1', port: Number(port) } }
   const queue = new BeeQueue('bench', { ...settings, isWorker: false, storeJobs: false })
   await queue.ready()
   return {
-    submitBatch: async (count) => {
-      await queue.saveAll(Array.from({ length: count }, () => queue.createJob(PAYLOAD).retries(1)))
+    submit: async (payloads) => {
+      const jobs = payloads.map((payload) => queue.createJob(payload).retries(1))
+      if (jobs.length === 1) await jobs[0]!.save()
+      else await queue.saveAll(jobs)
     },
-    submitOne: async () => {
-      await queue.createJob(PAYLOAD).save()
-    },
-    work: async (concurrency, count, failOnce = false) => {
-      let left = count
-      const all = Promise.withResolvers<void>()
+    work: async (concurrency, handle) => {
       const worker = new BeeQueue('bench', { ...settings, storeJobs: false })
-      worker.on('succeeded', () => {
-        left -= 1
-        if (left === 0) all.resolve()
-      })
-      const failed = new Set<string>()
-      worker.process(concurrency, async (job: { id: string }) => {
-        if (failOnce && !failed.has(job.id)) {
-          failed.add(job.id)
-          throw new Error('once')
-        }
-        return { ok: true }
-      })
-      await all.promise
+      worker.process(concurrency, (job: { data: Payload }) => handle(job.data))
       return () => worker.close()
+    },
+    unfinished: async () => {
+      const { waiting, active, delayed } = await queue.checkHealth()
+      return waiting + active + delayed
     },
     close: async () => {
       await queue.close()

@@ -5,7 +5,7 @@ import { Sweeper } from '../../src/queue/sweeper.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker } from '../../src/worker/worker.ts'
-import { type Contender, type OpenContender, PAYLOAD } from './contender.ts'
+import { type Contender, type OpenContender, PAYLOAD, type Payload, workUntil } from './contender.ts'
 
 const logger = pino({ level: 'error' })
 
@@ -65,42 +65,33 @@ export async function contend(engine: Queue, options: Options = {}): Promise<Con
   if (saturated > 0) await saturate(engine, saturated)
   const ahead = claimAhead === undefined ? {} : { claimAhead }
   let groups = 0
-  const next = () => (ownGroups ? { ...spec, group: `group-${++groups}` } : spec)
+  const next = (payload: object) => ({ ...spec, payload, ...(ownGroups && { group: `group-${++groups}` }) })
   return {
-    submitBatch: async (count) => {
-      await accept(Array.from({ length: count }, next))
+    submit: async (payloads) => {
+      await accept(payloads.map(next))
     },
-    submitOne: async () => {
-      await accept([next()])
-    },
-    work: async (concurrency, count, failOnce = false) => {
+    work: async (concurrency, handle) => {
       const sweeper = new Sweeper(engine, logger)
       sweeper.start()
-      let left = count
-      const all = Promise.withResolvers<void>()
-      const onAttempt = ({ outcome }: { outcome: string }) => {
-        if (outcome === 'success') left -= 1
-        if (left === 0) all.resolve()
-      }
-      const run = async (_: unknown, { attempt }: { attempt: number }) => {
-        if (failOnce && attempt === 1) throw new Error('once')
-        return { ok: true }
-      }
+      const run = ({ payload }: { payload: unknown }) => handle(payload as Payload)
       const handlers = normalizeHandlers({ bench: { concurrency: limit, retry: { base: 0 }, run } })
-      const worker = new Worker({ queue: engine, handlers, logger, concurrency, onAttempt, ...ahead })
+      const worker = new Worker({ queue: engine, handlers, logger, concurrency, ...ahead })
       await worker.start()
-      await all.promise
       return async () => {
         await worker.stop()
         await sweeper.stop()
       }
+    },
+    unfinished: async () => {
+      const { counts } = await engine.stats()
+      return counts.pending + counts.processing
     },
     fill: async (contender, count, kind) => {
       const delayed = { ...spec, delayMs: 86_400_000 }
       for (let filled = 0; filled < count; filled += 1_000) {
         await engine.submit(Array.from({ length: 1_000 }, () => (kind === 'delayed' ? delayed : spec)))
       }
-      if (kind === 'finished') await (await contender.work(1_000, count))()
+      if (kind === 'finished') await (await workUntil(contender, 1_000, count))()
     },
     close: () => engine.close(),
   }

@@ -4,7 +4,7 @@ import { pino } from 'pino'
 import { createLive } from '../../src/notify/live.ts'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { PAYLOAD } from '../contenders/contender.ts'
+import { numbered, PAYLOAD, workUntil } from '../contenders/contender.ts'
 import { contend } from '../contenders/xqueue.ts'
 
 /**
@@ -15,7 +15,7 @@ import { contend } from '../contenders/xqueue.ts'
 const [, , file, mqtt, count] = process.argv
 const engine = await openQueue(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
 const contender = await contend(engine)
-for (let submitted = 0; submitted < Number(count); submitted += 1_000) await contender.submitBatch(1_000)
+for (let submitted = 0; submitted < Number(count); submitted += 1_000) await contender.submit(numbered(1_000))
 const [watched] = await engine.submit([completeSpec({ type: 'bench', payload: PAYLOAD, priority: 9 })])
 
 const live =
@@ -43,7 +43,7 @@ const url = live && /mqtt:\/\/[\d.:]+/.exec(live.check().detail)![0]
 process.send!({ url, id: watched!.task.id })
 await once(process, 'message')
 const [cpu, started] = [process.cpuUsage(), performance.now()]
-const stop = await contender.work(100, Number(count) + 1)
+const stop = await workUntil(contender, 100, Number(count) + 1)
 process.send!({ tasksPerS: (Number(count) / (performance.now() - started)) * 1_000 })
 await once(process, 'message')
 const { user, system } = process.cpuUsage(cpu)

@@ -1,7 +1,12 @@
 module bench
 
-go 1.19
+go 1.22
 
-require xqueue v0.0.0
+require (
+	protocol v0.0.0
+	xqueue v0.0.0
+)
+
+replace protocol => ../protocol
 
 replace xqueue => ../../../clients/go

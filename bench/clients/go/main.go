@@ -1,76 +1,60 @@
-// A worker or a submitter of the Go client, for `npm run bench -- clients`. It prints how long it took.
-//
-//	bench work CONCURRENCY COUNT
-//	bench submit CALLERS COUNT
+// The Go client of XQueue over HTTP, for `npm run bench -- peers`; see ../PROTOCOL.md. XQUEUE_SERVER is the server.
 package main
 
 import (
 	"context"
-	"fmt"
 	"log"
-	"os"
-	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
 
+	"protocol"
 	"xqueue"
 )
 
 func main() {
-	atOnce, _ := strconv.Atoi(os.Args[2])
-	count, _ := strconv.Atoi(os.Args[3])
-	var seconds float64
-	switch os.Args[1] {
-	case "work":
-		seconds = work(atOnce, int64(count))
-	case "submit":
-		seconds = submit(atOnce, int64(count))
-	default:
-		log.Fatalf("%s: use work or submit", os.Args[1])
-	}
-	fmt.Printf("{\"seconds\": %f}\n", seconds)
-}
-
-// work counts from its start until the last task has ended.
-func work(concurrency int, count int64) float64 {
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	var ended atomic.Int64
-	var seconds float64
-	started := time.Now()
-	handler := func(context.Context, *xqueue.Attempt) (any, error) {
-		if ended.Add(1) == count {
-			seconds = time.Since(started).Seconds()
-			stop()
-		}
-		return nil, nil
-	}
-	worker := xqueue.Worker{Handlers: map[string]xqueue.Handler{"bench": handler}, Concurrency: concurrency}
-	if err := worker.Run(ctx); err != nil {
-		log.Fatal(err)
-	}
-	return seconds
-}
-
-func submit(callers int, count int64) float64 {
+	ctx := context.Background()
 	client := xqueue.NewClient("", "")
-	payload := map[string]string{"text": strings.Repeat("x", 88)}
-	var group sync.WaitGroup
-	left := count
-	started := time.Now()
-	for caller := 0; caller < callers; caller++ {
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			for atomic.AddInt64(&left, -1) >= 0 {
-				if _, err := client.Submit(context.Background(), xqueue.NewTask{Type: "bench", Payload: payload}); err != nil {
+	task := func(payload protocol.Payload) xqueue.NewTask { return xqueue.NewTask{Type: "bench", Payload: payload} }
+	protocol.Main(protocol.Contender{
+		Submit: func(payload protocol.Payload) error {
+			_, err := client.Submit(ctx, task(payload))
+			return err
+		},
+		SubmitMany: func(payloads []protocol.Payload) error {
+			tasks := make([]xqueue.NewTask, 0, len(payloads))
+			for _, payload := range payloads {
+				tasks = append(tasks, task(payload))
+			}
+			_, err := client.SubmitMany(ctx, tasks)
+			return err
+		},
+		Work: func(concurrency int, handle func(protocol.Payload)) func() {
+			working, stop := context.WithCancel(ctx)
+			handler := func(_ context.Context, attempt *xqueue.Attempt) (any, error) {
+				var payload protocol.Payload
+				if err := attempt.Payload(&payload); err != nil {
+					return nil, err
+				}
+				handle(payload)
+				return nil, nil
+			}
+			worker := xqueue.Worker{Handlers: map[string]xqueue.Handler{"bench": handler}, Concurrency: concurrency}
+			ended := make(chan error)
+			go func() { ended <- worker.Run(working) }()
+			return func() {
+				stop()
+				if err := <-ended; err != nil {
 					log.Fatal(err)
 				}
 			}
-		}()
-	}
-	group.Wait()
-	return time.Since(started).Seconds()
+		},
+		Held: func() int {
+			var stats struct {
+				Pending    int `json:"pending_tasks"`
+				Processing int `json:"processing_tasks"`
+			}
+			if err := client.Call(ctx, "GET", "/stats", nil, &stats); err != nil {
+				log.Fatal(err)
+			}
+			return stats.Pending + stats.Processing
+		},
+	})
 }
