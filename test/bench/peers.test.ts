@@ -24,13 +24,17 @@ beforeAll(() => {
   execFileSync(process.execPath, [join(root, 'bench/install.ts')], { stdio: 'inherit' })
 }, INSTALL_MS_MAX)
 
-it('starts each contender of the benchmark, which submits and handles every task', () => {
-  const { status, stderr } = run('peers', '--smoke', '--only', CONTENDERS.join())
-  const figures = stderr.trim().split('\n')
-  expect(figures.filter((line) => !/: [\d,]+ tasks\/s, [\d.]+ µs$/.test(line))).toEqual([])
-  expect(figures).toHaveLength(CONTENDERS.length * 2)
-  expect(status).toBe(0)
-}, RUN_MS_MAX)
+it(
+  'starts each contender of the benchmark, which submits and handles every task',
+  () => {
+    const { status, stderr } = run('peers', '--smoke', '--only', CONTENDERS.join())
+    const figures = stderr.trim().split('\n')
+    expect(figures.filter((line) => !/: [\d,]+ tasks\/s, [\d.]+ µs$/.test(line))).toEqual([])
+    expect(figures).toHaveLength(CONTENDERS.length * 2)
+    expect(status).toBe(0)
+  },
+  RUN_MS_MAX,
+)
 
 it('measures the time from the schedule to the start of a task in two processes', () => {
   const { status, stderr } = run('latency', '--smoke', '--only', 'xqueue,xqueue-redis,bullmq')
