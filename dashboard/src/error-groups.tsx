@@ -5,11 +5,12 @@ import { useLive } from './live.ts'
 import { ErrorLine, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
 import { changeChosen } from './task-actions.tsx'
-import { addressOf, EMPTY, patternOf, type Search, sinceOf, submittedAt } from './task-search.ts'
+import { addressOf, EMPTY, filterOf, patternOf, type Search } from './task-search.ts'
 import { momentOf, number, say } from './words.ts'
 
 /** The newest tasks of each status are read. A page of large tasks is short. */
 const PAGES_MAX = 3
+const EXAMINED_PAGES_MAX = 10
 const PAGE = 1_000
 const AGAIN_MS = 10_000
 const GROUPS_MAX = 100
@@ -75,7 +76,7 @@ function GroupRow({ group, search, reload }: { group: Group; search: Partial<Sea
   return (
     <tr>
       <th scope="row">
-        <a href={addressOf({ ...search, error: pattern })}>{pattern === '' ? '–' : pattern}</a>
+        <a href={addressOf({ ...search, error: '', pattern })}>{pattern === '' ? '–' : pattern}</a>
       </th>
       <td class="num" data-label={say('tasks')}>
         {number(ids.length)}
@@ -119,17 +120,20 @@ async function readGroups(search: Search): Promise<Read> {
 }
 
 async function readTasks(search: Search): Promise<{ tasks: Task[]; isAll: boolean }> {
-  const { status, type, group, tag, batch } = search
-  const given = Object.entries({ status, type, group, tag, batch }).filter(([, value]) => value !== '')
-  const since = sinceOf(search)
+  const filter = Object.entries(filterOf(search))
   const tasks: Task[] = []
   let cursor: string | null = ''
-  for (let pages = 0; cursor !== null && pages < PAGES_MAX; pages += 1) {
-    const parameters = new URLSearchParams([...given, ['limit', String(PAGE)], ...(cursor ? [['cursor', cursor]] : [])])
+  // A page without tasks has examined as many as a page may.
+  for (let [full, pages] = [0, 0]; cursor !== null && full < PAGES_MAX && pages < EXAMINED_PAGES_MAX; pages += 1) {
+    const parameters = new URLSearchParams([
+      ...filter,
+      ['limit', String(PAGE)],
+      ...(cursor ? [['cursor', cursor]] : []),
+    ])
     const page: { tasks: Task[]; next_cursor: string | null } = await get(`/tasks?${parameters}`)
-    const young = page.tasks.filter(({ id }) => submittedAt(id) >= since)
-    tasks.push(...young)
-    cursor = young.length < page.tasks.length ? null : page.next_cursor
+    tasks.push(...page.tasks)
+    if (page.tasks.length > 0) full += 1
+    cursor = page.next_cursor
   }
   return { tasks, isAll: cursor === null }
 }

@@ -2,8 +2,8 @@ import { call, TERMINAL } from './api.ts'
 import { confirmed, confirmedRun, toast } from './feedback.tsx'
 import { forget, type Row } from './live.ts'
 import { may } from './session.ts'
-import { EMPTY, type Search } from './task-search.ts'
-import { number, say } from './words.ts'
+import { filterOf, isOfPage, type Search } from './task-search.ts'
+import { momentOf, number, say } from './words.ts'
 
 export type Action = 'retry' | 'cancel' | 'purge'
 const ACTIONS: readonly Action[] = ['retry', 'cancel', 'purge']
@@ -79,14 +79,14 @@ interface MatchingProps {
   done: () => void
 }
 
-/** Changes of all tasks that a search matches, by the server; of its words and its time, by the page. */
+/** Changes of all tasks that a search matches, by the server; of those that the page has found, where it compares too. */
 export function MatchingActions({ search, rows, done }: MatchingProps) {
-  const { status, type, group, tag, batch } = search
-  const isOfPage = search.q !== '' || search.error !== '' || search.range !== ''
-  if (!may(isOfPage ? 'submit' : 'admin')) return null
-  const label = say(isOfPage ? 'allFound' : 'allMatching')
+  const { status } = search
+  const isOnlyFound = isOfPage(search) || !may('admin')
+  if (!may('submit')) return null
+  const label = say(isOnlyFound ? 'allFound' : 'allMatching')
   const change = (action: Action) => {
-    if (!isOfPage) return changeMatching(action, { ...EMPTY, status, type, group, tag, batch }, done)
+    if (!isOnlyFound) return changeMatching(action, filterOf(search), done)
     const ids = rows.filter((row) => FITS[action](row.status)).map(({ id }) => id)
     if (ids.length === 0) return toast(say('noneMatches', say(`action_${action}`)))
     return changeChosen(
@@ -108,8 +108,7 @@ export function MatchingActions({ search, rows, done }: MatchingProps) {
   )
 }
 
-async function changeMatching(action: Action, search: Search, done: () => void): Promise<void> {
-  const filter = Object.fromEntries(Object.entries(search).filter(([, value]) => value !== ''))
+async function changeMatching(action: Action, filter: Record<string, string>, done: () => void): Promise<void> {
   try {
     const counted = await call<{ count: number; more: boolean }>('POST', `/tasks/${action}`, {
       ...filter,
@@ -117,7 +116,7 @@ async function changeMatching(action: Action, search: Search, done: () => void):
     })
     const count = `${number(counted.count)}${counted.more ? '+' : ''}`
     if (counted.count === 0) return toast(say('noneMatches', say(`action_${action}`)))
-    const terms = Object.entries(filter).map(([name, value]) => `${name} ${value}`)
+    const terms = Object.entries(filter).map(termOf)
     const question = {
       title: say(`ask_${action}`, count),
       detail: `${say('matching', terms.length === 0 ? say('everyTask') : terms.join(', '))} ${say(`effect_${action}`)}`,
@@ -133,4 +132,10 @@ async function changeMatching(action: Action, search: Search, done: () => void):
   } catch (error) {
     toast((error as Error).message, true)
   }
+}
+
+function termOf([name, value]: [string, string]): string {
+  if (name === 'created_after') return `${say('times_from')} ${momentOf(Date.parse(value))}`
+  if (name === 'created_before') return `${say('times_until')} ${momentOf(Date.parse(value))}`
+  return name === 'error' ? `${name} “${value}”` : `${name} ${value}`
 }

@@ -7,7 +7,7 @@ import { live, type Row, rowOf, updatedRow, useEachSecond, useLive } from './liv
 import { ErrorLine, Progress, StatusBadge, useAction } from './parts.tsx'
 import { may } from './session.ts'
 import { SelectionBar } from './task-actions.tsx'
-import { EMPTY, patternOf, type Search, sinceOf, submittedAt } from './task-search.ts'
+import { EMPTY, filterOf, matcherOf, type Search, submittedAt, timesOf } from './task-search.ts'
 import { type ListControl, VirtualList } from './virtual-list.tsx'
 import { duration, number, say } from './words.ts'
 
@@ -16,9 +16,11 @@ const PAGE = 200
 const PAGE_AGAIN = 1_000
 /** Beyond this, scrolling down no longer loads by itself and older lines go. */
 const ROWS_MAX = 10_000
-/** A search for words reads so many tasks before it asks the user whether to continue. */
-const SEARCHED_MAX = 2_000
+/** A search reads so many pages for its first tasks before it asks the user whether to continue. */
+const SEARCHED_PAGES_MAX = 20
 const FOUND_MIN = 50
+/** A list that events do not keep up to date is read again after so many times as long as that takes. */
+const AGAIN_TIMES = 20
 const ROW_PX = { wide: 46, narrow: 84 }
 const KEPT_MAX = 6
 
@@ -27,12 +29,18 @@ interface Kept {
   rows: Map<string, Row>
   next: string | null
   top: number
-  searched: number
+  /** Pages that a search may still read by itself. */
+  pagesLeft: number
+  readAt: number
+  readMs: number
 }
 const kept = new Map<string, Kept>()
 
 function keptOf(key: string): Kept {
-  const found = kept.get(key) ?? { rows: new Map(), next: null, top: 0, searched: SEARCHED_MAX }
+  const found = kept.get(key) ?? {
+    ...{ rows: new Map<string, Row>(), next: null, top: 0 },
+    ...{ pagesLeft: SEARCHED_PAGES_MAX, readAt: 0, readMs: 0 },
+  }
   kept.delete(key)
   kept.set(key, found)
   if (kept.size > KEPT_MAX) kept.delete(kept.keys().next().value as string)
@@ -63,6 +71,7 @@ export function TaskList({ search: given, actions }: Props) {
   const load = async (cursor: string | null, count = PAGE) => {
     if (loading.current) return
     loading.current = true
+    const began = performance.now()
     try {
       const found = new Map(cursor === null ? [] : state.current.rows)
       let at = cursor
@@ -73,6 +82,7 @@ export function TaskList({ search: given, actions }: Props) {
       } while (at !== null && cursor === null && found.size < count)
       state.current.rows = found
       state.current.next = at
+      noteRead(state.current, performance.now() - began)
       draw((n) => n + 1)
     } finally {
       loading.current = false
@@ -80,30 +90,32 @@ export function TaskList({ search: given, actions }: Props) {
   }
   const reload = () => load(null, state.current.rows.size)
   useEffect(() => run(reload), [live.generation])
-  const isUntold = search.tag !== '' || search.batch !== '' || search.group !== ''
   const rows = rowsOf(search, read, heard, next === null)
   const isIncomplete = rows.slice(0, PAGE).some(({ payload }) => payload === undefined)
-  // Events contain no payloads, groups, tags and batches.
-  useEachSecond(async () => ((isUntold || isIncomplete) && read.size <= PAGE ? load(null) : refresh()), [])
   const refresh = async () => {
-    if (!isIncomplete) return
+    const { readAt, readMs } = state.current
+    if (!(isUntold(search) || isIncomplete) || loading.current || Date.now() < readAt + AGAIN_TIMES * readMs) return
+    if (next === null && read.size <= PAGE) return load(null)
     const page = await readPage(search, null, PAGE)
     for (const task of page.tasks) state.current.rows.set(task.id, rowOf(task))
+    noteRead(state.current, page.ms)
     draw((n) => n + 1)
   }
+  // Events contain no payloads, groups, tags and batches, and of errors only the start.
+  useEachSecond(refresh, [])
 
-  const isText = search.q !== '' || search.error !== ''
-  const isMoreSought = isText && next !== null && rows.length < FOUND_MIN && read.size < state.current.searched
+  const isFew = next !== null && rows.length < FOUND_MIN
+  const isMoreSought = isFew && state.current.pagesLeft > 0
   useEffect(() => {
-    if (isMoreSought) run(() => load(next))
+    if (!isMoreSought) return
+    state.current.pagesLeft -= 1
+    run(() => load(next))
   }, [isMoreSought, next])
   const more = () => {
-    if (next !== null && rows.length < ROWS_MAX && !(isText && read.size >= state.current.searched)) {
-      run(() => load(next))
-    }
+    if (next !== null && rows.length < ROWS_MAX && !isFew) run(() => load(next))
   }
   const older = () => {
-    state.current.searched += SEARCHED_MAX
+    state.current.pagesLeft = SEARCHED_PAGES_MAX
     run(() => load(next))
   }
   const select = (id: string, isOn: boolean) => {
@@ -118,8 +130,7 @@ export function TaskList({ search: given, actions }: Props) {
     toggle: (index) => may('submit') && rows[index] && select(rows[index].id, !selected.has(rows[index].id)),
   })
   const notes = [say('shown', `${number(rows.length)}${next === null ? '' : '+'}`)]
-  if (isUntold) notes.push(say('tagNote'))
-  if (isText) notes.push(say('searched', number(read.size)))
+  if (isMoreSought) notes.push(say('loading'))
   const isEverySelected = rows.length > 0 && rows.every(({ id }) => selected.has(id))
   return (
     <>
@@ -127,7 +138,7 @@ export function TaskList({ search: given, actions }: Props) {
       <div class="list-line">
         <p class="dim count" aria-live="off">
           {notes.join(' · ')}{' '}
-          {isText && next !== null && !isMoreSought && (
+          {isFew && !isMoreSought && (
             <button type="button" class="plain small" onClick={older}>
               {say('searchOlder')}
             </button>
@@ -138,7 +149,7 @@ export function TaskList({ search: given, actions }: Props) {
       <VirtualList
         class="tasks"
         control={control}
-        empty={say(loading.current && read.size === 0 ? 'loading' : 'noTasks')}
+        empty={say((loading.current && read.size === 0) || isMoreSought ? 'loading' : 'noTasks')}
         items={rows}
         keyOf={({ id }) => id}
         rowHeight={narrow ? ROW_PX.narrow : ROW_PX.wide}
@@ -184,16 +195,22 @@ export function TaskList({ search: given, actions }: Props) {
   )
 }
 
-/** A page of the API; there is none after the first task that is too old, because the newest come first. */
 async function readPage(search: Search, cursor: string | null, limit: number) {
-  const { status, type, group, tag, batch } = search
-  const given = Object.entries({ status, type, group, tag, batch, cursor: cursor ?? '' }).filter(([, v]) => v !== '')
-  const parameters = new URLSearchParams([...given, ['limit', String(limit)]])
+  const position = cursor === null ? {} : { cursor }
+  const parameters = new URLSearchParams({ ...filterOf(search), ...position, limit: String(limit) })
+  const began = performance.now()
   const page = await get<{ tasks: Task[]; next_cursor: string | null }>(`/tasks?${parameters}`)
-  const oldest = page.tasks.at(-1)
-  const isOrdered = status !== 'pending' || batch !== ''
-  const isEnd = isOrdered && oldest !== undefined && submittedAt(oldest.id) < sinceOf(search)
-  return { tasks: page.tasks, next: isEnd ? null : page.next_cursor }
+  return { tasks: page.tasks, next: page.next_cursor, ms: performance.now() - began }
+}
+
+function noteRead(list: Kept, ms: number): void {
+  list.readAt = Date.now()
+  list.readMs = ms
+}
+
+/** Events do not tell whether a task fits. */
+function isUntold({ tag, batch, group, error }: Search): boolean {
+  return [tag, batch, group, error].some((value) => value !== '')
 }
 
 /**
@@ -201,33 +218,22 @@ async function readPage(search: Search, cursor: string | null, limit: number) {
  * keeps its row, and is removed when it no longer matches.
  */
 function rowsOf(search: Search, read: Map<string, Row>, heard: Map<string, Row>, all: boolean): Row[] {
-  const { status, type, tag, batch, group } = search
-  const isUntold = tag !== '' || batch !== '' || group !== ''
+  const { status, type } = search
   let oldest = ''
   if (!all) for (const id of read.keys()) if (oldest === '' || id < oldest) oldest = id
   const rows = new Map(read)
+  const isTold = !isUntold(search)
   for (const [id, row] of heard) {
     const known = rows.get(id)
-    if (known ? row.at >= known.at : !isUntold && id > oldest) rows.set(id, known ? updatedRow(known, row) : row)
+    if (known ? row.at >= known.at : isTold && id > oldest) rows.set(id, known ? updatedRow(known, row) : row)
   }
-  const since = sinceOf(search)
+  const { from, to } = timesOf(search)
   const fits = matcherOf(search)
   return [...rows.values()]
     .filter((row) => (status === '' || row.status === status) && (type === '' || row.type === type))
-    .filter((row) => (since === 0 || submittedAt(row.id) >= since) && fits(row))
+    .filter((row) => submittedAt(row.id) >= from && submittedAt(row.id) < to && fits(row))
     .sort((a, b) => (a.id < b.id ? 1 : -1))
     .slice(0, ROWS_MAX)
-}
-
-function matcherOf({ q, error }: Search): (row: Row) => boolean {
-  const word = q.toLowerCase()
-  // An id as the list shows it: its start and its end.
-  const [start = '', end] = word.split('…')
-  const contains = (text: string | null | undefined) => text?.toLowerCase().includes(word) === true
-  const isShortId = (id: string) => end !== undefined && id.startsWith(start) && id.endsWith(end)
-  return (row) =>
-    (word === '' || isShortId(row.id) || [row.id, row.type, row.group, row.payload, row.told].some(contains)) &&
-    (error === '' || patternOf(row.told) === patternOf(error))
 }
 
 interface LineProps {

@@ -1,21 +1,29 @@
 /** The search of the list of tasks: as one line that a user writes, as fields, and in the address of the page. */
 
-/** `''` does not filter. `q` and `error` are searched for in the tasks that the page has loaded, the rest by the server. */
+/** `''` does not filter. The server searches; of `id` and `pattern` the page compares the rest. */
 export interface Search {
   status: string
   type: string
   group: string
   tag: string
   batch: string
-  /** Words that the id, type, group, payload, result or error contains. */
-  q: string
-  /** The pattern of an error, see `patternOf`. */
+  /** An id as the list shows it: its start, `…` and its end. */
+  id: string
+  /** A part of the error. */
   error: string
-  /** How old tasks may be. */
+  /** The pattern of an error, see `patternOf`. */
+  pattern: string
+  /** How old tasks may be, one of `RANGES_MS`. */
   range: string
+  /** RFC 3339 */
+  after: string
+  before: string
 }
 
-export const EMPTY: Search = { status: '', type: '', group: '', tag: '', batch: '', q: '', error: '', range: '' }
+export const EMPTY: Search = {
+  ...{ status: '', type: '', group: '', tag: '', batch: '', id: '', error: '', pattern: '' },
+  ...{ range: '', after: '', before: '' },
+}
 
 export const RANGES_MS: Readonly<Record<string, number>> = {
   '15m': 900_000,
@@ -25,34 +33,89 @@ export const RANGES_MS: Readonly<Record<string, number>> = {
   '30d': 2_592_000_000,
 }
 
-/** The fields that are part of the line. */
+/** The fields that are part of the line; a pattern is its rest, because it may contain anything. */
 const KEYS = ['type', 'group', 'tag', 'batch', 'error'] as const
+const FIELD = new RegExp(`(?:^|\\s)(${KEYS.join('|')}):(?:"([^"]*)"|(\\S+))`, 'g')
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+const SHORT_ID = /^([0-9a-f]{8}[0-9a-f-]*)(?:…|\.\.\.)([0-9a-f-]*)$/i
+/** What the server accepts. */
+const ERROR_CHARS_MAX = 200
 
-/** `type:email group:"a b" tag:region:eu timed out`. A line that is an id or the name of a type means these. */
-export function parseLine(line: string, types: readonly string[]): Omit<Search, 'status' | 'range'> & { id: string } {
-  const found = { ...EMPTY, id: '' }
-  const words: string[] = []
-  for (const [, key = '', quoted, plain, word] of line.matchAll(/(?:(\w+):)?(?:"([^"]*)"|([^\s"]+))|(\S)/g)) {
-    const value = quoted ?? plain ?? word ?? ''
-    if (KEYS.includes(key as 'type')) found[key as 'type'] = value
-    else words.push(key === '' ? value : `${key}:${value}`)
-  }
-  const text = words.join(' ')
-  if (ID.test(text)) return { ...found, id: text.toLowerCase() }
-  if (types.includes(text)) return { ...found, type: text }
-  return { ...found, q: text }
+type Times = 'range' | 'after' | 'before'
+
+/**
+ * `type:email group:"a b" tag:region:eu timed out`: the words are a part of the error. A line that is an id or the name
+ * of a type means these.
+ */
+export function parseLine(line: string, types: readonly string[]): Omit<Search, 'status' | Times> & { whole: string } {
+  const found = { ...EMPTY, whole: '' }
+  const [beside = '', pattern = ''] = line.split(/(?:^|\s)pattern:(.*)$/s)
+  found.pattern = pattern.trim()
+  const words = beside.replaceAll(FIELD, (_, key: 'type', quoted?: string, plain?: string) => {
+    found[key] = quoted ?? plain ?? ''
+    return ''
+  })
+  const text = words.trim().replace(/^"([^"]*)"$/, '$1')
+  if (ID.test(text)) found.whole = text.toLowerCase()
+  else if (types.includes(text)) found.type = text
+  else if (SHORT_ID.test(text)) found.id = text.toLowerCase()
+  else if (text !== '') found.error = text.slice(0, ERROR_CHARS_MAX)
+  return found
 }
 
 export function lineOf(search: Search): string {
   const quote = (value: string) => (/\s/.test(value) ? `"${value}"` : value)
-  const parts = KEYS.filter((key) => search[key] !== '').map((key) => `${key}:${quote(search[key])}`)
-  return [...parts, search.q].filter((part) => part !== '').join(' ')
+  const { error, id, pattern } = search
+  const fields = KEYS.filter((key) => key !== 'error' && search[key] !== '')
+  const parts = [...fields.map((key) => `${key}:${quote(search[key])}`), id, error, pattern && `pattern:${pattern}`]
+  return parts.filter((part) => part !== '').join(' ')
 }
 
 export function searchOf(query: URLSearchParams): Search {
   const given = Object.keys(EMPTY).map((key) => [key, query.get(key) ?? ''])
   return Object.fromEntries(given) as Search
+}
+
+/** The search as the API names it. */
+export function filterOf(search: Search, now = Date.now()): Record<string, string> {
+  const { status, type, group, tag, batch, error, pattern } = search
+  const { from, to } = timesOf(search, now)
+  const [longest = ''] = pattern.split(/[#…]/).sort((a, b) => b.length - a.length)
+  const filter = {
+    ...{ status, type, group, tag, batch },
+    error: (error || longest.trim()).slice(0, ERROR_CHARS_MAX),
+    created_after: from > 0 ? new Date(from).toISOString() : '',
+    created_before: to < Number.POSITIVE_INFINITY ? new Date(to).toISOString() : '',
+  }
+  return Object.fromEntries(Object.entries(filter).filter(([, value]) => value !== ''))
+}
+
+/** The times of submission that a search takes, in milliseconds: `from` on, and before `to`. */
+export function timesOf({ range, after, before, id }: Search, now = Date.now()): { from: number; to: number } {
+  const length = RANGES_MS[range]
+  let from = Math.max(length === undefined ? 0 : now - length, Date.parse(after) || 0)
+  let to = Date.parse(before) || Number.POSITIVE_INFINITY
+  const [, start] = SHORT_ID.exec(id) ?? []
+  if (start) {
+    // An id begins with the time: all of the times that begin so.
+    const digits = start.replaceAll('-', '').slice(0, 12)
+    from = Math.max(from, Number.parseInt(digits.padEnd(12, '0'), 16))
+    to = Math.max(Math.min(to, Number.parseInt(digits.padEnd(12, 'f'), 16) + 1), from)
+  }
+  return { from, to }
+}
+
+/** Whether the page must compare what the server has found. */
+export function isOfPage({ id, pattern }: Search): boolean {
+  return id !== '' || pattern !== ''
+}
+
+export function matcherOf({ id, pattern }: Search): (row: { id: string; told: string }) => boolean {
+  const [, start = '', end = ''] = SHORT_ID.exec(id) ?? []
+  const ofPattern = patternOf(pattern)
+  return (row) =>
+    (id === '' || (row.id.startsWith(start) && row.id.endsWith(end))) &&
+    (pattern === '' || patternOf(row.told) === ofPattern)
 }
 
 export function addressOf(search: Partial<Search>, view = ''): string {
@@ -62,12 +125,6 @@ export function addressOf(search: Partial<Search>, view = ''): string {
 
 export function typeAddress(type: string): string {
   return `#/types/${encodeURIComponent(type)}`
-}
-
-/** Earliest time of submission, in milliseconds. */
-export function sinceOf({ range }: Pick<Search, 'range'>): number {
-  const length = RANGES_MS[range]
-  return length === undefined ? 0 : Date.now() - length
 }
 
 /** An id is a UUIDv7, which begins with the time of submission. */

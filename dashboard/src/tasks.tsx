@@ -47,9 +47,10 @@ function SearchForm({ search, view }: { search: Search; view: string }) {
   const names = types.map(({ type }) => type)
   const submit = (event: Event) => {
     event.preventDefault()
-    const { id, ...parsed } = parseLine(line, names)
-    const { status, range } = search
-    location.hash = id === '' ? addressOf({ ...parsed, status, range }, view) : `#/tasks/${id}`
+    const { whole, ...parsed } = parseLine(line, names)
+    const { status, range, after, before } = search
+    const times = { range, after, before }
+    location.hash = whole === '' ? addressOf({ ...parsed, status, ...times }, view) : `#/tasks/${whole}`
   }
   return (
     <form class="search-form" role="search" onSubmit={submit}>
@@ -69,12 +70,31 @@ function SearchForm({ search, view }: { search: Search; view: string }) {
           <option key={type} value={`type:${type}`} />
         ))}
       </datalist>
+      <Times search={search} view={view} />
+      <button type="submit">{say('search')}</button>
+    </form>
+  )
+}
+
+const BETWEEN = 'between'
+const DAY_MS = 86_400_000
+
+/** One of the last ranges, or two times. */
+function Times({ search, view }: { search: Search; view: string }) {
+  const isBetween = search.after !== '' || search.before !== ''
+  const change = (times: Partial<Search>) => {
+    location.hash = addressOf({ ...search, ...times }, view)
+  }
+  const choose = (range: string) => {
+    const after = range === BETWEEN ? new Date(Date.now() - DAY_MS).toISOString() : ''
+    change({ range: range === BETWEEN ? '' : range, after, before: '' })
+  }
+  return (
+    <>
       <select
-        value={search.range}
+        value={isBetween ? BETWEEN : search.range}
         aria-label={say('age')}
-        onChange={({ currentTarget }) => {
-          location.hash = addressOf({ ...search, range: currentTarget.value }, view)
-        }}
+        onChange={({ currentTarget }) => choose(currentTarget.value)}
       >
         <option value="">{say('anyAge')}</option>
         {Object.keys(RANGES_MS).map((range) => (
@@ -82,10 +102,32 @@ function SearchForm({ search, view }: { search: Search; view: string }) {
             {say('lastRange', say(`range_${range}` as Word))}
           </option>
         ))}
+        <option value={BETWEEN}>{say('between')}</option>
       </select>
-      <button type="submit">{say('search')}</button>
-    </form>
+      {isBetween &&
+        (['after', 'before'] as const).map((field) => (
+          <input
+            key={field}
+            class="time"
+            type="datetime-local"
+            aria-label={say(field === 'after' ? 'times_from' : 'times_until')}
+            title={say(field === 'after' ? 'times_from' : 'times_until')}
+            value={localTime(search[field])}
+            onChange={({ currentTarget }) => {
+              const at = new Date(currentTarget.value)
+              change({ [field]: currentTarget.value === '' ? '' : at.toISOString() })
+            }}
+          />
+        ))}
+    </>
   )
+}
+
+/** As an input of the browser has it: in the time zone of the user, without a zone. */
+function localTime(time: string): string {
+  const at = Date.parse(time)
+  if (Number.isNaN(at)) return ''
+  return new Date(at - new Date(at).getTimezoneOffset() * 60_000).toISOString().slice(0, 16)
 }
 
 /** Each with its number where that is known: of all tasks, and of a type the waiting and running ones. */
@@ -108,7 +150,7 @@ function Statuses({ search, view }: { search: Search; view: string }) {
       ))}
       <a
         class="chip errors"
-        href={addressOf({ ...search, status: '', error: '' }, 'errors')}
+        href={addressOf({ ...search, status: '', id: '', pattern: '' }, 'errors')}
         aria-current={view === 'errors' ? 'page' : undefined}
       >
         {say('byError')}

@@ -35,7 +35,7 @@ beforeAll(async () => {
     ['overview', /Uptime[\s\S]*storage/],
     ['tasks', LONG],
     ['tasks?view=errors', LONG],
-    [`tasks?group=${LONG}&batch=${LONG}&q=${LONG}`, LONG],
+    [`tasks?group=${LONG}&batch=${LONG}&error=${LONG}`, LONG],
     [`tasks/${failed}`, /attempt 1[\s\S]*failed[\s\S]*info/],
     [`tasks/${running}`, /30%/],
     [`tasks/${waiting}`, 'Waiting for one task'],
