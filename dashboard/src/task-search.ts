@@ -41,6 +41,9 @@ const SHORT_ID = /^([0-9a-f]{8}[0-9a-f-]*)(?:…|\.\.\.)([0-9a-f-]*)$/i
 /** What the server accepts. */
 const ERROR_CHARS_MAX = 200
 
+/** The last day whose year has four digits. */
+const TIME_MAX = Date.UTC(9999, 11, 31)
+
 type Times = 'range' | 'after' | 'before'
 
 /**
@@ -99,8 +102,8 @@ export function timesOf({ range, after, before, id }: Search, now = Date.now()):
   if (start) {
     // An id begins with the time: all of the times that begin so.
     const digits = start.replaceAll('-', '').slice(0, 12)
-    from = Math.max(from, Number.parseInt(digits.padEnd(12, '0'), 16))
-    to = Math.max(Math.min(to, Number.parseInt(digits.padEnd(12, 'f'), 16) + 1), from)
+    from = Math.max(from, Math.min(Number.parseInt(digits.padEnd(12, '0'), 16), TIME_MAX))
+    to = Math.max(Math.min(to, Number.parseInt(digits.padEnd(12, 'f'), 16) + 1, TIME_MAX), from)
   }
   return { from, to }
 }

@@ -239,6 +239,14 @@ it('accepts the beginning of an id, and names the tasks if it is not enough', as
   expect(xqueue('logs', delayed.slice(0, 35), '--json').status).toBe(0)
 })
 
+it('finds the beginning of an id behind thousands of newer tasks', async () => {
+  const id = await server.submit('example', {}, { delay: '1h', batch: 'behind' })
+  const tasks = Array.from({ length: 1_000 }, () => ({ type: 'example', delay: '1h', batch: 'behind' }))
+  for (let n = 0; n < 6; n++) await server.call('POST', '/tasks/batch', { tasks })
+  expect(JSON.parse(xqueue('get', id.slice(0, 15), '--json').stdout)).toMatchObject({ id })
+  await server.call('DELETE', '/batches/behind')
+})
+
 it('shows the hold, the waiting tasks and the holders of a limit', () => {
   xqueue('hold', 'email', '1h')
   expect(xqueue('limit', 'email').stdout).toMatch(/^running +0 of 5\n(.*\n)*waiting +0\nstate +held until \d{4}-/m)
