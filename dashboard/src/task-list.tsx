@@ -94,6 +94,8 @@ export function TaskList({ search: given, actions }: Props) {
   const isIncomplete = rows.slice(0, PAGE).some(({ payload }) => payload === undefined)
   const refresh = async () => {
     const { readAt, readMs } = state.current
+    // A refused search stays refused, and its error stays shown.
+    if (error !== '') return
     if (!(isUntold(search) || isIncomplete) || loading.current || Date.now() < readAt + AGAIN_TIMES * readMs) return
     if (next === null && read.size <= PAGE) return load(null)
     const page = await readPage(search, null, PAGE)
