@@ -20,9 +20,9 @@ function isOutage(error: Error): boolean {
   return error instanceof Outage || ['fetch failed', 'terminated'].includes(error.message)
 }
 
-/** Callers of a server, and their marks of each answer in the journal. */
+/** Callers of servers that share a store, and their marks of each answer in the journal. */
 export class Load {
-  readonly #api: Api
+  readonly #servers: readonly Api[]
   readonly #journal: string
   readonly #random: SeededRandom
   #calls = 0
@@ -30,15 +30,21 @@ export class Load {
   /** One change of a limit after the other: their order is that of the marks. */
   #isChangingLimit = false
 
-  constructor(api: Api, journal: string, random: SeededRandom) {
-    this.#api = api
+  constructor(servers: readonly Api[], journal: string, random: SeededRandom) {
+    this.#servers = servers
     this.#journal = journal
     this.#random = random
   }
 
+  get #api(): Api {
+    return this.#random.one(this.#servers)
+  }
+
   async declare(): Promise<void> {
-    const isReady = async () => (await this.#api.get('/handlers')).body.handlers?.includes('quick')
-    while (!(await isReady())) await wait(READY_AGAIN_MS)
+    for (const server of this.#servers) {
+      const isReady = async () => (await server.get('/handlers')).body.handlers?.includes('quick')
+      while (!(await isReady())) await wait(READY_AGAIN_MS)
+    }
     const { status } = await this.#api.post('/types/remote', { declared: true })
     if (status !== 200) throw new Error(`the type is refused: ${status}`)
   }

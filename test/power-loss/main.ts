@@ -11,6 +11,7 @@ import { recordSqlite } from './sqlite.ts'
  */
 const STORES: Record<string, (seed: number, calls: number) => Promise<Recording>> = {
   sqlite: (seed, calls) => recordSqlite({ seed, calls }),
+  'sqlite-shared': (seed, calls) => recordSqlite({ seed, calls, servers: 3 }),
   'sqlite-normal': (seed, calls) => recordSqlite({ seed, calls, synchronous: 'normal' }),
   redis: (seed, calls) => recordRedis({ seed, calls, fsync: 'always' }),
   'redis-everysec': (seed, calls) => recordRedis({ seed, calls, fsync: 'everysec' }),

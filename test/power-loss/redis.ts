@@ -47,7 +47,7 @@ export async function recordRedis({ seed, calls, fsync }: RedisRecordOptions): P
   }
   const store = `redis://127.0.0.1:${port}?wait_ms=1000`
   const server = await prepareProgram({ store, handlers: join(place, 'handlers.mjs') })
-  const load = new Load(server, journal, new SeededRandom(seed))
+  const load = new Load([server], journal, new SeededRandom(seed))
   const part = Math.ceil(calls / 3)
   await server.start()
   await load.declare()

@@ -19,39 +19,38 @@ export interface RecordOptions {
   seed: number
   calls: number
   synchronous?: 'full' | 'normal'
-  /** The server is only killed at the end. */
+  /** Processes that share the file; default 1. */
+  servers?: number
+  /** The servers are only killed at the end. */
   isBrief?: boolean
   /** A module that the server loads first: a fault of the program. */
   fault?: string
 }
 
 /**
- * A server on a file that is killed, started again, stopped in order, and started again, while another process copies
+ * Servers on a file that are killed, started again, stopped in order, and started again, while another process copies
  * the log into the database.
  */
 export async function recordSqlite(options: RecordOptions): Promise<Recording> {
-  const { seed, calls, synchronous = 'full', isBrief = false, fault } = options
+  const { seed, calls, synchronous = 'full', isBrief = false, servers: count = 1, fault } = options
   const place = realpathSync(removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-power-'))))
   const [folder, journal] = [join(place, 'data'), join(place, 'journal')]
   mkdirSync(folder)
   writeFileSync(join(place, 'handlers.mjs'), HANDLERS)
   const file = join(folder, 'x.db')
   const before = [...recording(folder, journal), ...(fault ? [`NODE_OPTIONS=--import=${fault}`] : [])]
-  const server = await prepareProgram({
-    store: `sqlite:${file}?synchronous=${synchronous}`,
-    handlers: join(place, 'handlers.mjs'),
-    before,
-  })
-  const load = new Load(server, journal, new SeededRandom(seed))
+  const program = { store: `sqlite:${file}?synchronous=${synchronous}`, handlers: join(place, 'handlers.mjs'), before }
+  const servers = await Promise.all(Array.from({ length: count }, () => prepareProgram(program)))
+  const load = new Load(servers, journal, new SeededRandom(seed))
   const part = Math.ceil(calls / (isBrief ? 1 : 3))
   let [kills, reconciled] = [0, 0]
   const kill = async () => {
-    await server.kill()
-    kills += 1
+    await Promise.all(servers.map((server) => server.kill()))
+    kills += count
     reconciled += reconcile(folder, journal)
   }
   const begin = async () => {
-    await server.start()
+    await Promise.all(servers.map((server) => server.start()))
     await load.declare()
   }
   await begin()
@@ -63,7 +62,7 @@ export async function recordSqlite(options: RecordOptions): Promise<Recording> {
       const { status, stderr } = spawnSync(program!, args, { encoding: 'utf8' })
       if (status !== 0) throw new Error(stderr)
     })
-    await server.stop()
+    await Promise.all(servers.map((server) => server.stop()))
     await begin()
   }
   await load.run(part)
