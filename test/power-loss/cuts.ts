@@ -30,7 +30,8 @@ export async function cutPower(recorded: Recording, cuts: number, seed: number, 
   const places = placesIn(entries, cuts, random)
   const disk = diskAt(recorded, entries, 0)
   for (const place of places) {
-    const loss = random.one(recorded.losses)
+    // What was answered too early is lost for certain if nothing else is kept.
+    const loss = random.chance(0.3) ? 'none' : random.one(recorded.losses)
     disk.advance(entries, place)
     const before = entries.slice(0, place)
     const promises = promisesOf(before, timeOf(before) - recorded.mayLoseMs)

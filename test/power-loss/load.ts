@@ -69,11 +69,11 @@ export class Load {
 
   #step(): Promise<void> {
     const n = this.#random.next()
-    if (n < 0.35) return this.#submit()
-    if (n < 0.5) return this.#submitBatch()
-    if (n < 0.75) return this.#work()
-    if (n < 0.85) return this.#cancel()
-    return n < 0.9 ? this.#changeLimit() : this.#read()
+    if (n < 0.25) return this.#submit()
+    if (n < 0.35) return this.#submitBatch()
+    if (n < 0.55) return this.#work()
+    if (n < 0.65) return this.#cancel()
+    return n < 0.7 ? this.#changeLimit() : this.#read()
   }
 
   #task(): Body {
