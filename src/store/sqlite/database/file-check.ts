@@ -13,7 +13,8 @@ import { parseSqliteUrl } from './sqlite-url.ts'
  */
 export function checkFile(url: string): string {
   const { path, inMemory } = parseSqliteUrl(url)
-  if (inMemory || !existsSync(path)) return 'no file yet'
+  if (inMemory) return 'in memory'
+  if (!existsSync(path)) return 'no file yet'
   // SQLite, also in the hands of this check, would forget what it cannot read.
   refuseDamagedLog(path)
   let faults: string[]
