@@ -12,7 +12,7 @@ const CALLS = 300
 function expectKept(what: string, { kills, reconciled }: Recording, { violations, ...figures }: Findings): void {
   console.info(`${what}, seed ${SEED}: ${JSON.stringify(figures)}`)
   expect(violations).toEqual([])
-  expect(figures.promises).toBeGreaterThan(1_000)
+  expect(figures.promises).toBeGreaterThan(200)
   // More would be changes that the journal does not see.
   expect(reconciled).toBeLessThanOrEqual(kills)
 }
@@ -28,7 +28,7 @@ describe('SQLite', () => {
   })
 
   it('is found to lose tasks on a disk that does not sync', async () => {
-    const { violations } = await cutPower(recorded, 6, SEED, true)
+    const { violations } = await cutPower(recorded, 10, SEED, true)
     expect(violations.join('\n')).toMatch(/was accepted and is lost/)
   })
 
@@ -53,5 +53,7 @@ describe('Redis', () => {
   it('returns with appendfsync everysec to a moment of the last two seconds, in which everything fits', async () => {
     const recorded = await recordRedis({ seed: SEED, calls: CALLS / 2, fsync: 'everysec' })
     expect((await cutPower(recorded, 8, SEED)).violations).toEqual([])
+    // By the promise of `always`, the same recording has losses.
+    expect((await cutPower({ ...recorded, mayLoseMs: 0 }, 8, SEED)).violations).not.toEqual([])
   })
 })
