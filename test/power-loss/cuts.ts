@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { removeAtExit } from '../fixtures/processes.ts'
 import { SeededRandom } from '../simulation/random.ts'
 import { Disk, type Loss } from './disk.ts'
 import type { Entry } from './journal.ts'
@@ -65,7 +66,7 @@ async function inCopy<T>(
   random: SeededRandom,
   work: (opened: Opened) => Promise<T>,
 ): Promise<T> {
-  const copy = mkdtempSync(join(tmpdir(), 'xqueue-cut-'))
+  const copy = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-cut-')))
   try {
     disk.leave(copy, loss, random)
     const opened = await open(copy)

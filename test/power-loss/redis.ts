@@ -1,11 +1,10 @@
 import { type ChildProcess, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, realpathSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, realpathSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openQueue } from '../../src/queue/open.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { freePort } from '../fixtures/ports.ts'
-import { removeAtExit } from '../fixtures/processes.ts'
 import { prepareProgram } from '../fixtures/program.ts'
 import { redisCli, spawnRedis } from '../fixtures/redis.ts'
 import { SeededRandom } from '../simulation/random.ts'
@@ -32,7 +31,7 @@ export interface RedisRecordOptions {
 
 /** A server on a Redis that is killed, started again, and rewrites its append-only file. */
 export async function recordRedis({ seed, calls, fsync }: RedisRecordOptions): Promise<Recording> {
-  const place = realpathSync(removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-power-'))))
+  const place = realpathSync(temporaryFolder())
   const [folder, journal] = [join(place, 'data'), join(place, 'journal')]
   mkdirSync(folder)
   writeFileSync(join(place, 'handlers.mjs'), HANDLERS)

@@ -1,10 +1,9 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, realpathSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, realpathSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { openQueue } from '../../src/queue/open.ts'
-import { removeAtExit } from '../fixtures/processes.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { prepareProgram } from '../fixtures/program.ts'
 import { SeededRandom } from '../simulation/random.ts'
 import { LOSSES, reconcile } from './disk.ts'
@@ -33,7 +32,7 @@ export interface RecordOptions {
  */
 export async function recordSqlite(options: RecordOptions): Promise<Recording> {
   const { seed, calls, synchronous = 'full', isBrief = false, servers: count = 1, fault } = options
-  const place = realpathSync(removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-power-'))))
+  const place = realpathSync(temporaryFolder())
   const [folder, journal] = [join(place, 'data'), join(place, 'journal')]
   mkdirSync(folder)
   writeFileSync(join(place, 'handlers.mjs'), HANDLERS)
