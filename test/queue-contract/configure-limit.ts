@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import type { Outcome } from '../../src/task/outcome.ts'
 import type { Uses } from '../../src/task/uses.ts'
 import { type Fixture, WORKER } from './fixture.ts'
 import { limitSteps } from './limit-steps.ts'
@@ -36,6 +37,22 @@ export function configureLimitContract(fixture: Fixture): void {
       expect(await claimOther()).toEqual([])
       await set('gpu', { max: null })
       expect(names(await claimOther())).toBe('c d')
+      await other.close()
+    })
+
+    it('counts the units that other processes start and end', async () => {
+      const other = await fixture.opened.second()
+      const turn = (outcomes: readonly { lease: string; outcome: Outcome }[] = []) =>
+        other.turn({ worker: { ...WORKER, id: 'w2' }, want: outcomes.length === 0 ? 1 : 0, outcomes })
+      await set('gpu', { max: 2 })
+      for (const name of ['a', 'b', 'c', 'd']) await add(name, { gpu: 1 })
+      expect(names(await claim(1))).toBe('a')
+      const { leases } = await turn()
+      expect(names(leases)).toBe('b')
+      expect(await next()).toBe('')
+      await turn([{ lease: leases[0]!.lease, outcome: { kind: 'success', result: null } }])
+      expect(await next()).toBe('c')
+      expect((await facts('gpu')).inUse).toBe(2)
       await other.close()
     })
 

@@ -82,7 +82,7 @@ function parseExtras(text: string): Extras {
     text === '' ? [{}, null, null] : JSON.parse(`[${text}]`)
   const group = uses === NO_USES ? lane : groupOfLane(lane) || null
   const after = names.length === 0 ? NONE : names.map(idOfName)
-  return { tags, idempotencyKey, group, uses, batch, onFailure, after }
+  return { tags, idempotencyKey, group, uses: Object.freeze(uses), batch, onFailure, after }
 }
 
 /** The predecessors of a task, as `predecessors_of` of outcomes.lua returns them, in the order of its `after`. */
