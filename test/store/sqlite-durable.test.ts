@@ -1,7 +1,10 @@
+import { statSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { setImmediate as tick } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
+import type { XQueueError } from '../../src/task/errors.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { HeldSyncs } from '../fixtures/held-syncs.ts'
@@ -74,6 +77,42 @@ describe('a queue on a file', () => {
       return queue.list({ limit: 10 })
     }
     expect(await isEarly(read, tick)).toBe(false)
+  })
+})
+
+describe('after a sync has failed', () => {
+  /** A submission whose sync fails: the disk may have dropped any part of the log. */
+  async function withFailedSync(): Promise<{ queue: Queue; path: string; syncs: HeldSyncs }> {
+    const queue = await openFile()
+    await submit(queue)
+    const path = new URL(queue.url).pathname
+    expect(statSync(`${path}-wal`).size).toBeGreaterThan(0)
+    const syncs = new HeldSyncs()
+    const failed = submit(queue).catch((error: XQueueError) => error.code)
+    await syncs.asked()
+    syncs.fail()
+    expect(await failed).toBe('engine_unavailable')
+    return { queue, path, syncs }
+  }
+
+  it('relies on no log from before', async () => {
+    const { queue, path, syncs } = await withFailedSync()
+    const accepted = submit(queue)
+    await syncs.asked()
+    expect(statSync(`${path}-wal`).size).toBe(0)
+    syncs.release()
+    await accepted
+    expect((await queue.stats()).counts.pending).toBe(3)
+  })
+
+  it('accepts nothing while another process keeps the log, and goes on after that', async () => {
+    const { queue, path, syncs } = await withFailedSync()
+    syncs.release()
+    const other = new DatabaseSync(path)
+    other.exec('BEGIN; SELECT 1 FROM tasks')
+    await expect(submit(queue)).rejects.toMatchObject({ code: 'engine_unavailable' })
+    other.close()
+    await submit(queue)
   })
 })
 

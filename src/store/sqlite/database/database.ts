@@ -68,7 +68,7 @@ export class Database {
       // or replaced within a page is overwritten there, so that erased tasks leave no data behind.
       this.db.exec('PRAGMA secure_delete = FAST')
       this.db.exec(`PRAGMA busy_timeout = ${inMemory ? MEMORY_BUSY_MS : 0}; PRAGMA synchronous = NORMAL`)
-      this.sync = new WalSync(inMemory || synchronous === 'NORMAL' ? null : path)
+      this.sync = new WalSync(inMemory || synchronous === 'NORMAL' ? null : path, () => this.#emptyLog())
       if (!inMemory) rememberBoot(path)
     } catch (error) {
       this.db.close()
@@ -84,6 +84,13 @@ export class Database {
     } catch {
       // The file or its folder is gone.
     }
+  }
+
+  #emptyLog(): void {
+    const { busy } = this.db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() as { busy: number }
+    if (busy === 0) return
+    const detail = 'the disk has failed to store a change, and the log cannot be emptied while another process reads it'
+    throw new XQueueError('engine_unavailable', `${this.path}: ${detail}`)
   }
 
   all(name: string, ...values: Value[]): Row[] {

@@ -20,14 +20,22 @@ interface Waiting {
  */
 export class WalSync {
   readonly #fd: number | null
+  readonly #emptyLog: () => void
+  /** A sync has failed since the log was empty. */
+  #mayHaveGaps = false
   #written = 0
   #synced = 0
   #syncing = false
   #waiting: Waiting[] = []
   #lazy: NodeJS.Timeout | undefined
 
-  /** @param path of the database; null where a commit needs no sync (memory, synchronous=NORMAL) */
-  constructor(path: string | null) {
+  /**
+   * @param path of the database; null where a commit needs no sync (memory, synchronous=NORMAL)
+   * @param emptyLog moves all changes from the log into the database, and syncs that. A failed sync may have dropped
+   *   any part of the log from memory, and the next one succeeds without it: all behind that part would be lost.
+   */
+  constructor(path: string | null, emptyLog: () => void) {
+    this.#emptyLog = emptyLog
     this.#fd = path === null ? null : openSync(`${realpathSync(path)}-wal`, 'r+')
   }
 
@@ -69,14 +77,23 @@ export class WalSync {
     clearTimeout(this.#lazy)
     this.#lazy = undefined
     const upTo = this.#written
-    fdatasync(this.#fd!, (error) => {
-      this.#syncing = false
-      const done = this.#waiting.filter((waiting) => waiting.upTo <= upTo)
-      this.#waiting = this.#waiting.filter((waiting) => waiting.upTo > upTo)
-      if (!error) this.#synced = upTo
-      for (const { resolve, reject } of done) error ? reject(error) : resolve()
-      if (this.#waiting.length > 0) this.#sync()
-      else if (this.isBehind) this.#lazy ??= setTimeout(() => this.#sync(), LAZY_MS)
-    })
+    try {
+      if (this.#mayHaveGaps) this.#emptyLog()
+      this.#mayHaveGaps = false
+    } catch (error) {
+      return void setImmediate(() => this.#synchronized(upTo, error))
+    }
+    fdatasync(this.#fd!, (error) => this.#synchronized(upTo, error))
+  }
+
+  #synchronized(upTo: number, error: unknown): void {
+    this.#syncing = false
+    const done = this.#waiting.filter((waiting) => waiting.upTo <= upTo)
+    this.#waiting = this.#waiting.filter((waiting) => waiting.upTo > upTo)
+    if (error) this.#mayHaveGaps = true
+    else this.#synced = upTo
+    for (const { resolve, reject } of done) error ? reject(error) : resolve()
+    if (this.#waiting.length > 0) this.#sync()
+    else if (this.isBehind) this.#lazy ??= setTimeout(() => this.#sync(), LAZY_MS)
   }
 }
