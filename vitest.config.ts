@@ -27,6 +27,7 @@ const LONG = [
   'test/faults/kafka-processes.test.ts',
   'test/e2e/serve.test.ts',
   'test/notify/soak.test.ts',
+  'test/bench/peers.test.ts',
   'test/faults/redis-cluster.test.ts',
 ]
 /** Many files wait for processes, brokers and time-outs, so there are more at a time than there are cores. */

@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { access } from './access.ts'
 import { groups, limits } from './groups.ts'
-import { http, pickUp } from './http.ts'
 import { kafkaBesideOthers } from './kafka.ts'
 import { backlog, library } from './library.ts'
 import { live } from './live.ts'
@@ -12,6 +11,7 @@ import { overload } from './overload.ts'
 import { page } from './page.ts'
 import { PEERS } from './peers/catalog.ts'
 import { readRecord, writePages, writeRecord } from './peers/document.ts'
+import { http } from './peers/http.ts'
 import { isExact, latency, rates, type Settings, shapes } from './peers/suites.ts'
 import { PARTS, type Record as Results } from './peers/tables.ts'
 import { redisBacklog, redisBesidePeers, redisVariants } from './redis.ts'
@@ -35,20 +35,18 @@ const { values, positionals } = parseArgs({
 const rounds = Number(values.rounds)
 const seconds = Number(values.seconds)
 /** Beside other queues: interleaved rounds of all of them, with their own table. */
-const peerSuites = { peers: rates, shapes, latency }
+const peerSuites = { peers: rates, shapes, latency, http }
 const before = machine()
 const folder = mkdtempSync(join(tmpdir(), 'xqueue-bench-redis-'))
 const redis = await startRedis(folder)
 const suites: Record<string, () => Promise<Row[]>> = {
   library: () => library(redis.port, rounds),
-  'pick-up': () => pickUp(redis.port, seconds * 2),
-  http: () => http(rounds, seconds),
   overload: () => overload(Math.min(rounds, 3), seconds * 2),
   access: () => access(redis.port, rounds, seconds),
   live: () => live(rounds),
   page: () => page(rounds, seconds * 2),
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),
-  redis: () => redisBesidePeers(redis.port, rounds, seconds * 2),
+  redis: () => redisBesidePeers(redis.port, rounds),
   kafka: () => kafkaBesideOthers(redis.port, Math.min(rounds, 3), seconds * 2),
   groups: () => groups(redis.port, rounds, values.stores?.split(',')),
   limits: () => limits(redis.port, rounds, values.stores?.split(',')),
@@ -96,11 +94,13 @@ async function besidePeers(names: readonly (keyof typeof peerSuites)[]) {
   const record: Results = { ...readRecord(), machine: before }
   for (const name of names) {
     const results = await peerSuites[name](settings)
-    record[name] = results
     if (!isExact(results)) process.exitCode = 1
+    if (isSmoke) continue
+    record[name] = results
+    // A long run that is ended keeps what it has.
+    writeRecord(record)
+    if (values.write) writePages(readRecord() as Results)
   }
   if (isSmoke) return
   for (const name of Object.keys(PARTS)) console.log(`\n${PARTS[name]!(record, 'en')}`)
-  writeRecord(record)
-  if (values.write) writePages(record)
 }

@@ -6,8 +6,7 @@ import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { run } from './library.ts'
 import { FAILING_NAMES, MEASURE_NAMES } from './measure.ts'
-import { bullmqPickUp, libraryPickUp } from './pick-up.ts'
-import { quantile, type Row, ratioRow } from './report.ts'
+import { type Row, ratioRow } from './report.ts'
 import { startRedis } from './servers.ts'
 
 const OURS = 'xqueue-redis'
@@ -19,7 +18,7 @@ const WAITING = 50_000
 const HALF = 50_000
 
 /** The Redis engine beside its peers, all on the same Redis without persistence, one process each. */
-export async function redisBesidePeers(port: number, rounds: number, seconds: number): Promise<Row[]> {
+export async function redisBesidePeers(port: number, rounds: number): Promise<Row[]> {
   const redis = new Redis(port)
   const rows: Row[] = []
   for (const measure of [...MEASURE_NAMES, ...FAILING_NAMES]) {
@@ -38,11 +37,6 @@ export async function redisBesidePeers(port: number, rounds: number, seconds: nu
     }
   }
   rows.push(...(await costs(redis, port, rounds)))
-  const [ours, theirs] = [await libraryPickUp(`redis://127.0.0.1:${port}`, seconds), await bullmqPickUp(port, seconds)]
-  for (const share of [0.5, 0.99]) {
-    const at = (delays: number[]) => [quantile(delays, share)]
-    rows.push(ratioRow(`Redis: pick-up at 100 tasks/s, p${share * 100}`, 'ms', at(ours), 'BullMQ', at(theirs)))
-  }
   redis.disconnect()
   return rows
 }

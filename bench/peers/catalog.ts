@@ -73,7 +73,7 @@ export const PEERS: readonly Peer[] = [
       en: 'batches of 100, burst, LISTEN/NOTIFY',
       zh: '每批 100 个，burst，LISTEN/NOTIFY',
     },
-    share: 0.25,
+    share: 0.5,
     hasLatency: true,
     program: () => node('pg-boss', 'POSTGRES'),
   },
@@ -216,7 +216,7 @@ export const PEERS: readonly Peer[] = [
       en: 'one process with threads, prefetch of 50, without results',
       zh: '单进程多线程，预取 50，不保存结果',
     },
-    share: 0.1,
+    share: 0.2,
     program: () => python('celery_bench.py', 'celery==5.7.*', 'redis==8.*', 'packaging==26.*'),
   },
 ]

@@ -17,14 +17,15 @@ export function readRecord(): Partial<Record> {
 }
 
 export function writeRecord(record: Record): void {
-  writeFileSync(RESULTS, `${JSON.stringify(record, null, 1)}\n`)
+  const short = (_: string, value: unknown) => (typeof value === 'number' ? Number(value.toPrecision(6)) : value)
+  writeFileSync(RESULTS, `${JSON.stringify(record, short, 1)}\n`)
 }
 
 /** A page with the generated parts of these results between their marks. */
 export function filled(page: string, language: Language, record: Record): string {
   return page.replace(
-    /(<!-- bench:(\w+) -->\n)[\s\S]*?(\n<!-- \/bench -->)/g,
-    (_, open: string, name: string, close: string) => `${open}\n${PARTS[name]!(record, language)}\n${close}`,
+    /(<!-- bench:(\w+) -->)[\s\S]*?(<!-- \/bench -->)/g,
+    (_, open: string, name: string, close: string) => `${open}\n\n${PARTS[name]!(record, language)}\n\n${close}`,
   )
 }
 

@@ -1,5 +1,6 @@
 import { median } from '../report.ts'
 import { PEERS, type Peer } from './catalog.ts'
+import { CALLS, SERVERS } from './http.ts'
 import type { Figure } from './run.ts'
 import { RATES_PER_SECOND, type Results, SHAPES } from './suites.ts'
 import { type Cell, type Language, show, table, type Words } from './words.ts'
@@ -10,6 +11,7 @@ export interface Record {
   peers?: Results
   shapes?: Results
   latency?: Results
+  http?: Results
 }
 
 /** The generated parts of the documentation, by the name of their place. */
@@ -20,6 +22,7 @@ export const PARTS: Readonly<{ [name: string]: (record: Record, language: Langua
   submission,
   shapes: shapesTable,
   latency: latencyTable,
+  http: httpTable,
   readme,
 }
 
@@ -39,16 +42,39 @@ function spread(figures: readonly Figure[]): string {
 }
 const cpu = (figures: readonly Figure[]) => (figures.length === 0 ? none : show(cpuOf(figures)))
 
-function machineText({ machine, peers, shapes, latency }: Record, language: Language): string {
+/** Fewer rounds or tasks, or other work on the machine, and the figures are only a first impression. */
+const WHOLE = { rounds: 5, tasks: 10_000, load: 1 }
+
+function machineText({ machine, peers, shapes, latency, http }: Record, language: Language): string {
   const { redis, postgres } = { ...latency?.versions, ...shapes?.versions, ...peers?.versions }
-  const rounds = Math.min(...[peers, shapes, latency].flatMap((results) => results?.settings.rounds ?? []))
-  const tasks = show(peers?.settings.tasks ?? 0)
-  const load = machine.load.toFixed(1)
+  const all = [peers, shapes, latency, http].flatMap((results) => results?.settings ?? [])
+  const rounds = Math.min(...all.map((settings) => settings.rounds))
+  const tasks = Math.min(...all.map((settings) => settings.tasks))
   const cpuName = machine.cpu.replace(/\s+/g, ' ').trim()
-  const [node, cores, gib] = [machine.node, machine.cores, machine.memory_gib]
-  return language === 'en'
-    ? `${cpuName}, ${cores} cores, ${gib} GiB; Node ${node}, Redis ${redis}, PostgreSQL ${postgres}; ${rounds} rounds of up to ${tasks} tasks. Load average of the machine before the run: ${load}.`
-    : `${cpuName}，${cores} 核，${gib} GiB；Node ${node}，Redis ${redis}，PostgreSQL ${postgres}；${rounds} 轮，每次最多 ${tasks} 个任务。运行之前机器的平均负载：${load}。`
+  const [node, cores, gib, load] = [machine.node, machine.cores, machine.memory_gib, machine.load.toFixed(1)]
+  const isWhole = rounds >= WHOLE.rounds && tasks >= WHOLE.tasks && machine.load <= WHOLE.load
+  const lines =
+    language === 'en'
+      ? [
+          `${cpuName}, ${cores} cores, ${gib} GiB; Node ${node}, Redis ${redis}, PostgreSQL ${postgres}; ${rounds} rounds of up to`,
+          `${show(tasks)} tasks; load average before the run: ${load}.`,
+          ...(isWhole
+            ? []
+            : [
+                '**These figures are preliminary:** compare CPU times and the order of queues, not rates. The run was short, or the',
+                'machine had other work.',
+              ]),
+        ]
+      : [
+          `${cpuName}，${cores} 核，${gib} GiB；Node ${node}，Redis ${redis}，PostgreSQL ${postgres}；${rounds} 轮，每次最多`,
+          `${show(tasks)} 个任务；运行前的平均负载：${load}。`,
+          ...(isWhole
+            ? []
+            : [
+                '**这些数据是临时的：** 请比较 CPU 时间和队列之间的次序，不要比较速率。这次运行很短，或者机器上还有其他工作。',
+              ]),
+        ]
+  return lines.join('\n')
 }
 
 function contenders({ peers }: Record, language: Language): string {
@@ -147,6 +173,18 @@ function latencyTable({ latency }: Record, language: Language): string {
       return [[show(perSecond), peer.name, ms(p50), ms(p99), rare, cpuCell, show(samples)]]
     }),
   )
+  return table(language, head, rows)
+}
+
+function httpTable({ http }: Record, language: Language): string {
+  const head = [{ en: 'POST', zh: 'POST' }, ...SERVERS.flatMap(({ name }) => [name, { en: 'CPU', zh: 'CPU' }])]
+  const rows = CALLS.map(({ id, name }) => [
+    name,
+    ...SERVERS.flatMap((server) => {
+      const figures = http?.figures[server.id]?.[id] ?? []
+      return [spread(figures), figures.length > 0 ? `${cpu(figures)} µs` : none]
+    }),
+  ])
   return table(language, head, rows)
 }
 
