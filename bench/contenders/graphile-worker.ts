@@ -2,7 +2,7 @@ import { Logger, makeWorkerUtils, run } from 'graphile-worker'
 import { Pool } from 'pg'
 import type { OpenContender, Payload } from './contender.ts'
 
-const CONNECTIONS = 10
+const CONNECTIONS = 25
 const logger = new Logger(() => (level, message) => {
   if (level === 'error') console.error(message)
 })

@@ -3,6 +3,7 @@ import type { OpenContender, Payload } from './contender.ts'
 
 /** Jobs of one fetch: each fetch and each batch of outcomes is one statement. */
 const FETCHED_AT_ONCE = 100
+const CONNECTIONS = 25
 
 /**
  * pg-boss on the PostgreSQL at a URL. A worker fetches batches, runs as many of a batch at once as its concurrency says,
@@ -11,6 +12,7 @@ const FETCHED_AT_ONCE = 100
 export const open: OpenContender = async (url) => {
   const boss = new PgBoss({
     connectionString: url,
+    max: CONNECTIONS,
     schedule: false,
     supervise: false,
     useListenNotify: true,

@@ -18,13 +18,19 @@ import (
 	"protocol"
 )
 
+// As for the other queues on PostgreSQL: callers at once share the sync of a commit.
+const connections = 25
+
 type args struct{ protocol.Payload }
 
 func (args) Kind() string { return "bench" }
 
 func main() {
 	ctx := context.Background()
-	pool, err := pgxpool.New(ctx, os.Getenv("DATABASE_URL"))
+	settings, err := pgxpool.ParseConfig(os.Getenv("DATABASE_URL"))
+	check(err)
+	settings.MaxConns = connections
+	pool, err := pgxpool.NewWithConfig(ctx, settings)
 	check(err)
 	driver := riverpgxv5.New(pool)
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
