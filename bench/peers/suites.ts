@@ -71,7 +71,7 @@ export const SHAPES: readonly Measure[] = [
   { id: '10 ms', run: works(100, 0.75, BYTES, 10) },
   { id: '50 ms', run: works(100, 0.2, BYTES, 50) },
   { id: '10 kB', run: works(100, 0.25, 10_000) },
-  { id: '200 kB', run: works(100, 0.025, 200_000) },
+  { id: '200 kB', run: works(100, 0.05, 200_000) },
 ]
 
 export const RATES_PER_SECOND = [10, 100, 1_000] as const

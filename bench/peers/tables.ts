@@ -45,36 +45,29 @@ const cpu = (figures: readonly Figure[]) => (figures.length === 0 ? none : show(
 /** Fewer rounds or tasks, or other work on the machine, and the figures are only a first impression. */
 const WHOLE = { rounds: 5, tasks: 10_000, load: 1 }
 
-function machineText({ machine, peers, shapes, latency, http }: Record, language: Language): string {
-  const { redis, postgres } = { ...latency?.versions, ...shapes?.versions, ...peers?.versions }
+/** What to say beside figures that are only a first impression; nothing beside others. */
+function preliminary({ machine, peers, shapes, latency, http }: Record, language: Language): string {
   const all = [peers, shapes, latency, http].flatMap((results) => results?.settings ?? [])
-  const rounds = Math.min(...all.map((settings) => settings.rounds))
-  const tasks = Math.min(...all.map((settings) => settings.tasks))
-  const cpuName = machine.cpu.replace(/\s+/g, ' ').trim()
+  const isWhole = all.every(({ rounds, tasks }) => rounds >= WHOLE.rounds && tasks >= WHOLE.tasks)
+  if (isWhole && machine.load <= WHOLE.load) return ''
+  return language === 'en'
+    ? `\n\n**These figures are preliminary:** compare CPU times and the order of queues, not rates. The run was short, or the machine
+had other work.`
+    : '\n\n**这些数据是临时的：** 请比较 CPU 时间和队列之间的次序，不要比较速率。这次运行很短，或者机器上还有其他工作。'
+}
+
+function machineText(record: Record, language: Language): string {
+  const { machine, peers, shapes, latency } = record
+  const { redis, postgres } = { ...latency?.versions, ...shapes?.versions, ...peers?.versions }
+  const { rounds = 0, tasks = 0 } = peers?.settings ?? {}
   const [node, cores, gib, load] = [machine.node, machine.cores, machine.memory_gib, machine.load.toFixed(1)]
-  const isWhole = rounds >= WHOLE.rounds && tasks >= WHOLE.tasks && machine.load <= WHOLE.load
-  const lines =
+  const text =
     language === 'en'
-      ? [
-          `${cpuName}, ${cores} cores, ${gib} GiB; Node ${node}, Redis ${redis}, PostgreSQL ${postgres}; ${rounds} rounds of up to`,
-          `${show(tasks)} tasks; load average before the run: ${load}.`,
-          ...(isWhole
-            ? []
-            : [
-                '**These figures are preliminary:** compare CPU times and the order of queues, not rates. The run was short, or the',
-                'machine had other work.',
-              ]),
-        ]
-      : [
-          `${cpuName}，${cores} 核，${gib} GiB；Node ${node}，Redis ${redis}，PostgreSQL ${postgres}；${rounds} 轮，每次最多`,
-          `${show(tasks)} 个任务；运行前的平均负载：${load}。`,
-          ...(isWhole
-            ? []
-            : [
-                '**这些数据是临时的：** 请比较 CPU 时间和队列之间的次序，不要比较速率。这次运行很短，或者机器上还有其他工作。',
-              ]),
-        ]
-  return lines.join('\n')
+      ? `${machine.cpu}, ${cores} cores, ${gib} GiB; Node ${node}, Redis ${redis}, PostgreSQL ${postgres}; ${rounds} rounds of up to
+${show(tasks)} tasks; load average before the run: ${load}.`
+      : `${machine.cpu}，${cores} 核，${gib} GiB；Node ${node}，Redis ${redis}，PostgreSQL ${postgres}；${rounds} 轮，每次最多
+${show(tasks)} 个任务；运行前的平均负载：${load}。`
+  return text + preliminary(record, language)
 }
 
 function contenders({ peers }: Record, language: Language): string {
@@ -189,7 +182,8 @@ function httpTable({ http }: Record, language: Language): string {
 }
 
 /** XQueue beside the peer of the same durability and language. */
-function readme({ peers, latency }: Record, language: Language): string {
+function readme(record: Record, language: Language): string {
+  const { peers, latency } = record
   const peerOf = (id: string) => PEERS.find((peer) => peer.id === id)!
   const rate = (id: string, measure: string): Cell => {
     const figures = figuresOf(peers, peerOf(id), measure)
@@ -230,5 +224,6 @@ function readme({ peers, latency }: Record, language: Language): string {
       late,
     ),
   ]
-  return table(language, [{ en: 'workload', zh: '工作负载' }, 'XQueue', { en: 'compared with', zh: '比较对象' }], rows)
+  const head = [{ en: 'workload', zh: '工作负载' }, 'XQueue', { en: 'compared with', zh: '比较对象' }]
+  return table(language, head, rows) + preliminary(record, language)
 }
