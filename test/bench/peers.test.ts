@@ -42,6 +42,14 @@ it('measures the time from the schedule to the start of a task in two processes'
   expect(status).toBe(0)
 })
 
+it('counts tasks that a queue loses, handles twice, or still holds', () => {
+  const program = join(root, 'bench/peers/program.ts')
+  const args = [program, '../../test/bench/lossy-queue', 'nowhere', 'work', '1', '2', '8', '100', '0']
+  const { stdout } = spawnSync(process.execPath, args, { input: 'go\nstop\n', encoding: 'utf8' })
+  const done = stdout.trim().split('\n').at(-1)!
+  expect(JSON.parse(done)).toMatchObject({ event: 'done', lost: 1, twice: 1, held: 1 })
+})
+
 it('fails when a contender cannot run', () => {
   const { status, stderr } = run('peers', '--smoke', '--only', 'no-such-queue')
   expect(stderr).toContain('no contender no-such-queue')
