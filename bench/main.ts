@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { removeAtExit } from '../test/fixtures/processes.ts'
 import { access } from './access.ts'
 import { groups, limits } from './groups.ts'
 import { kafkaBesideOthers } from './kafka.ts'
@@ -37,7 +38,9 @@ const seconds = Number(values.seconds)
 /** Beside other queues: interleaved rounds of all of them, with their own table. */
 const peerSuites = { peers: rates, shapes, latency, http }
 const before = machine()
-const folder = mkdtempSync(join(tmpdir(), 'xqueue-bench-redis-'))
+// What a run has started ends with it, also if it is interrupted.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-bench-redis-')))
 const redis = await startRedis(folder)
 const suites: Record<string, () => Promise<Row[]>> = {
   library: () => library(redis.port, rounds),

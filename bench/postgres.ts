@@ -3,6 +3,7 @@ import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync } fr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { firstPackage, unpacked } from '../test/fixtures/debian.ts'
+import { endAtExit, removeAtExit } from '../test/fixtures/processes.ts'
 import { freePort, stop, until } from './servers.ts'
 
 const VERSIONS = ['18', '17', '16', '15']
@@ -22,7 +23,7 @@ export interface Postgres {
  */
 export async function startPostgres(): Promise<Postgres> {
   const { bin, env } = programs()
-  const folder = mkdtempSync(join(tmpdir(), 'xqueue-bench-postgres-'))
+  const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-bench-postgres-')))
   // PostgreSQL refuses to run as root.
   const user = process.getuid?.() === 0 ? { uid: idOf('-u'), gid: idOf('-g') } : {}
   if (user.uid !== undefined) chownSync(folder, user.uid, user.gid)
@@ -33,7 +34,7 @@ export async function startPostgres(): Promise<Postgres> {
   const port = await freePort()
   const args = ['-D', data, '-p', String(port), '-k', folder, '-c', 'listen_addresses=127.0.0.1']
   const stdio: ['ignore', 'ignore', 'pipe'] = ['ignore', 'ignore', 'pipe']
-  const server = spawn(join(bin, 'postgres'), args, { ...user, env, cwd: folder, stdio })
+  const server = endAtExit(spawn(join(bin, 'postgres'), args, { ...user, env, cwd: folder, stdio }))
   await until(server, /ready to accept connections/)
   const { Client } = (await import('pg')).default
   const admin = new Client({ connectionString: `postgres://postgres@127.0.0.1:${port}/postgres` })
@@ -55,7 +56,7 @@ export async function startPostgres(): Promise<Postgres> {
     stop: async () => {
       await admin.end()
       await stop(server)
-      rmSync(folder, { recursive: true })
+      rmSync(folder, { recursive: true, force: true })
     },
   }
 }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { endAtExit } from '../test/fixtures/processes.ts'
 import { cpuMicrosOf } from './processes.ts'
 
 export const root = join(import.meta.dirname, '..')
@@ -24,7 +25,7 @@ export interface Redis {
 export async function startRedis(folder: string, ...flags: string[]): Promise<Redis> {
   const port = await freePort()
   const args = ['--port', String(port), '--save', '', '--appendonly', 'no', '--dir', folder, ...flags]
-  const redis = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const redis = endAtExit(spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] }))
   await until(redis, /Ready to accept connections/).catch((error: unknown) => {
     throw new Error('redis-server is needed to run BullMQ beside XQueue (apt-get install redis-server)', {
       cause: error,
@@ -39,14 +40,15 @@ export async function startXQueue(engine: string, ...flags: string[]): Promise<R
   const handlers = join(root, 'bench/handlers.ts')
   const mqtt = flags.includes('--mqtt') ? [] : ['--mqtt', 'off']
   const args = [main, 'serve', '--port', '0', '--engine', engine, ...mqtt, '--handlers', handlers, ...flags]
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  const child = endAtExit(spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] }))
   const [, url] = await until(child, /"address":"([^"]+)"/)
   return runningAt(url!, child)
 }
 
 /** Fastify with the same schemas and nothing behind them. */
 export async function startBare(): Promise<Running> {
-  const child = spawn(process.execPath, [join(root, 'bench/bare-fastify.ts')], { stdio: ['ignore', 'ignore', 'pipe'] })
+  const bare = join(root, 'bench/bare-fastify.ts')
+  const child = endAtExit(spawn(process.execPath, [bare], { stdio: ['ignore', 'ignore', 'pipe'] }))
   const [, url] = await until(child, /listening on (\S+)/)
   return runningAt(url!, child)
 }

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
+import { endAtExit } from '../../test/fixtures/processes.ts'
 import { cpuMicrosOf } from '../processes.ts'
 import type { Program } from './programs.ts'
 
@@ -40,6 +41,7 @@ export class Running {
     const [file, ...first] = command
     this.#child = spawn(file!, [...first, ...args.map(String)], { env: { ...process.env, ...env }, stdio: 'pipe' })
     this.pid = this.#child.pid ?? 0
+    endAtExit(this.#child)
     this.#child.stderr.on('data', (chunk) => {
       this.#errors = (this.#errors + chunk).slice(-4_000)
     })

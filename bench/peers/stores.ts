@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis as Admin } from 'ioredis'
+import { removeAtExit } from '../../test/fixtures/processes.ts'
 import { type Postgres, startPostgres } from '../postgres.ts'
 import { type Redis, startRedis, startXQueue } from '../servers.ts'
 import type { Peer } from './catalog.ts'
@@ -10,7 +11,7 @@ import type { Program } from './programs.ts'
 
 /** The stores of the comparison, each started when the first contender needs it. */
 export class Stores {
-  readonly #folder = mkdtempSync(join(tmpdir(), 'xqueue-bench-peers-'))
+  readonly #folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-bench-peers-')))
   #redis: { server: Redis; admin: Admin } | undefined
   #postgres: Promise<Postgres> | undefined
 
