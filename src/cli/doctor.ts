@@ -88,6 +88,10 @@ async function find(check: string, look: () => Promise<string>): Promise<Finding
 }
 
 async function useEngine(url: string): Promise<string> {
+  const { fileToCreate } = await import('../store/sqlite/database/file-check.ts')
+  const path = url.startsWith('sqlite:') ? fileToCreate(url) : null
+  // Opening it would create it, with the user that runs this command as its owner.
+  if (path !== null) return `${path} does not exist: the first process creates it`
   const { openQueue } = await import('../queue/open.ts')
   const engine = await openQueue(url)
   try {

@@ -27,7 +27,7 @@ export function withFilter(command: Command): Command {
     .option('--batch <name>', 'select by batch')
     .option('--created-after <time>', 'select tasks accepted since then: an age such as 2h, or an RFC 3339 time')
     .option('--created-before <time>', 'select tasks accepted before that: an age such as 30m, or an RFC 3339 time')
-    .option('--error <text>', 'select by a part of the error, of any case')
+    .option('--error <text>', 'select by a part of the error; A to Z also match a to z')
     .optionsGroup('Options:')
 }
 

@@ -1,9 +1,14 @@
 import type { FastifyInstance } from 'fastify'
+import { Type } from 'typebox'
 import type { RouteScope } from '../access/principal.ts'
 import { OPERATIONS } from './operations.ts'
 import { refusalsOf } from './refusals.ts'
 import type { Route } from './route.ts'
 import { isRefusable } from './shed.ts'
+
+/** A call that changes something would do it for more than a parameter says that it does not know. */
+const NO_QUERY = Type.Object({}, { additionalProperties: false })
+const isChange = (method: string) => method !== 'GET'
 
 /** Registers a route with its schemas, its scope and its entry in the table of operations. */
 export function addRoute(server: FastifyInstance, route: Route): void {
@@ -37,7 +42,7 @@ export function addRoute(server: FastifyInstance, route: Route): void {
       security: securityOf(scope),
       ...(operation ? { operationId: operation.id, tags: [operation.tag] } : { hide: true }),
       ...(params ? { params } : {}),
-      ...(querystring ? { querystring } : {}),
+      ...(querystring ? { querystring } : isChange(method) ? { querystring: NO_QUERY } : {}),
       ...(body ? { body } : {}),
       ...(answers ? { response: { ...refusalsOf(route), ...answers } } : {}),
     },

@@ -4,6 +4,9 @@ import { invalidField, XQueueError } from '../task/errors.ts'
 import { faultInText, readMarked } from '../task/json.ts'
 
 const BYTE_ORDER_MARK = 0xfeff
+const CHARSET = /;\s*charset\s*=\s*"?([^\s;"]{1,40})/i
+/** ASCII is a part of it. */
+const UTF8 = /^(?:utf-?8|us-ascii)$/i
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -23,6 +26,10 @@ export function readBodies(server: FastifyInstance): void {
   server.removeContentTypeParser(['application/json', 'text/plain'])
   server.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, bytes, done) => {
     if (bytes.length === 0) return done(null, {})
+    const charset = CHARSET.exec(request.headers['content-type'] ?? '')?.[1]
+    if (charset !== undefined && !UTF8.test(charset)) {
+      return done(new XQueueError('invalid_request', `the body is ${charset}: encode its JSON as UTF-8`))
+    }
     const encoding = request.headers['content-encoding']
     if (encoding !== undefined && encoding.toLowerCase() !== 'identity') return done(encoded(encoding))
     if (!isUtf8(bytes as Buffer)) {

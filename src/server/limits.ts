@@ -16,7 +16,7 @@ const NAME_CHARS_MAX = 7 + TASK_LIMITS.typeCharsMax + TASK_LIMITS.groupCharsMax
 /** As `refuseLimitChange` of the stores, in the words that every JSON Schema library reads. */
 const NAME_PATTERN =
   `^(type:[^/]+|group:[^/]+/${TEXT}{1,${TASK_LIMITS.groupCharsMax}}|` +
-  `(?!type:|group:)${TEXT}{1,${USES_LIMITS.nameCharsMax}})$`
+  `(?!type:|group:|\\.{1,2}$)${TEXT}{1,${USES_LIMITS.nameCharsMax}})$`
 
 const LimitParams = Type.Object({
   name: Type.String({

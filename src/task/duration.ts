@@ -8,7 +8,7 @@ const PART = /(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)/g
 
 /**
  * Reads a duration: a number of seconds, or a string with units such as `"90s"`, `"1h30m"`, `"250ms"`. A string of
- * digits alone counts as seconds. Returns whole milliseconds.
+ * digits alone counts as seconds. Returns whole milliseconds, and at least one if it is longer than none.
  *
  * @throws XQueueError `invalid_duration` if the value is not a duration, negative, or longer than 366 days.
  */
@@ -17,7 +17,8 @@ export function parseDurationMs(value: unknown): number {
   if (!Number.isFinite(ms)) throw invalid(value, 'is not a duration')
   if (ms < 0) throw invalid(value, 'is negative')
   if (ms > DURATION_MS_MAX) throw invalid(value, 'is longer than 366 days')
-  return Math.round(ms)
+  // Zero often means no limit, which a very short time must not become.
+  return ms > 0 ? Math.max(1, Math.round(ms)) : 0
 }
 
 /** Formats a duration without loss in the shortest units: 5400000 → `1h30m`. */

@@ -14,7 +14,7 @@ export const USES_LIMITS = { namesMax: 16, unitsMax: 1_000_000, nameCharsMax: 20
  * Form of the name of a limit: 1 to 200 characters without control characters. `type:` and `group:` are the names of
  * the limits that every type and group has.
  */
-export const LIMIT_NAME_PATTERN = /^(?!type:|group:)\P{Cc}{1,200}$/u
+export const LIMIT_NAME_PATTERN = /^(?!type:|group:|\.{1,2}$)\P{Cc}{1,200}$/u
 
 /** Ends the name of a limit that applies to each key: `tenant/*` to `tenant/acme`, unless that has its own. */
 const EACH_KEY = '/*'
@@ -116,7 +116,7 @@ export function usesErrors(uses: unknown, path: string): FieldError[] {
   return entries.flatMap(([name, units]): FieldError[] => {
     const at = `${path}.${name.toWellFormed()}`
     if (!LIMIT_NAME_PATTERN.test(name) || !name.isWellFormed() || isOfEachKey(name)) {
-      const form = '1 to 200 characters without control characters, not beginning with type: or group:'
+      const form = '1 to 200 characters without control characters, no . or .., not beginning with type: or group:'
       return [{ path: at, message: `is not the name of a limit that a task can use: use ${form}, and a key for *` }]
     }
     if (Number.isInteger(units) && units >= 1 && units <= unitsMax) return []

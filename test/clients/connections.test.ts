@@ -27,6 +27,8 @@ const boundOf = (calls: number) => 2 * calls
 
 describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command, env, build }) => {
   const CONCURRENCY = 3
+  /** More often on a busy machine. */
+  const FULL_MAX = 40
 
   it('reuses its connections, and replaces those that the server ends', { timeout: 120_000 }, async () => {
     build()
@@ -43,13 +45,14 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
       await server.untilHandled('echo')
       await run(200)
     })
-    // Beside the calls of its tasks, it polls for more tasks.
-    expect(started).toBeLessThanOrEqual(boundOf(CONCURRENCY + 1))
+    // Without reuse, each of the 200 tasks has a connection of its own, and more. Beside the calls of its tasks, a worker
+    // polls for more; that of TypeScript ends this call, and its connection, when it has become full meanwhile.
+    expect(started).toBeLessThanOrEqual(boundOf(CONCURRENCY + 1) + FULL_MAX)
     const replaced = await opened(async () => {
       proxy.hangUp()
       await run(100)
     })
-    expect(replaced).toBeLessThanOrEqual(boundOf(CONCURRENCY + 1))
+    expect(replaced).toBeLessThanOrEqual(boundOf(CONCURRENCY + 1) + FULL_MAX / 2)
   })
 })
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -218,6 +218,13 @@ it('is controlled from the command line', async () => {
   const { host, port } = { host: '127.0.0.1', port: new URL(base).port }
   const healthy = run('doctor', '--engine', 'sqlite::memory:', '--host', host, '--port', port)
   expect(healthy).toMatchObject({ status: 0, stdout: expect.stringContaining('an XQueue server already runs') })
+  const none = join(folder, 'none.db')
+  const first = run('doctor', '--engine', `sqlite:${none}`, '--host', host, '--port', port)
+  expect(first).toMatchObject({
+    status: 0,
+    stdout: expect.stringContaining('does not exist: the first process creates it'),
+  })
+  expect(existsSync(none)).toBe(false)
   const sickFlags = [
     '--engine',
     'sqlite:/nowhere/x.db',

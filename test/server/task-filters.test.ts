@@ -50,6 +50,19 @@ it('counts, retries, cancels and purges exactly the tasks that the list shows', 
 })
 
 it.each([
+  ['POST', '/tasks/purge', {}],
+  ['POST', '/tasks/cancel', {}],
+  ['POST', '/tasks/retry', {}],
+  ['POST', '/types/mine/pause', {}],
+  ['PUT', '/limits/l', { max: 1 }],
+  ['PATCH', '/schedules/s', { paused: true }],
+  ['DELETE', '/limits/l', undefined],
+])('refuses parameters of a call that has none, so that a filter is not lost: %s %s', async (method, path, input) => {
+  const { status, body } = await server.call(method, `${path}?status=failed&dry_run=true`, input)
+  expect([status, body.code, body.detail]).toEqual([400, 'invalid_request', expect.stringContaining('status')])
+})
+
+it.each([
   [{ created_after: 'yesterday' }, 'created_after', 'must be an RFC 3339 time, such as 2030-01-31T12:00:00Z'],
   [{ created_before: '24h' }, 'created_before', 'must be an RFC 3339 time'],
   [{ created_before: '2030-02-30T12:00:00Z' }, 'created_before', 'must be an RFC 3339 time'],

@@ -79,6 +79,22 @@ it.each(REFUSED)('refuses %s with its path', async (_, path, text, at, message) 
   expect([status, body.errors]).toEqual([400, [{ path: at, message: expect.stringMatching(message) }]])
 })
 
+it.each(['utf-16', 'ISO-8859-1', '"latin1"', 'banana'])('refuses the character set %s', async (charset) => {
+  const headers = { 'Content-Type': `application/json; charset=${charset}` }
+  const answer = await fetch(`${server.url}/api/v1/tasks`, { method: 'POST', headers, body: '{"type":"plain"}' })
+  const name = charset.replaceAll('"', '')
+  expect([answer.status, await answer.json()]).toMatchObject([
+    400,
+    { detail: `the body is ${name}: encode its JSON as UTF-8` },
+  ])
+})
+
+it.each(['utf-8', 'UTF8', '"utf-8"'])('accepts the character set %s', async (charset) => {
+  const headers = { 'Content-Type': `application/json;charset=${charset}` }
+  const answer = await fetch(`${server.url}/api/v1/tasks`, { method: 'POST', headers, body: '{"type":"plain"}' })
+  expect(answer.status).toBe(201)
+})
+
 it('refuses bytes that are not UTF-8', async () => {
   const text = new TextEncoder().encode('{"type":"plain","payload":"?"}')
   text[text.indexOf(0x3f)] = 0xe9 // é in Latin-1

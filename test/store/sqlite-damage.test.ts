@@ -148,9 +148,10 @@ describe('a database that was closed', () => {
     expect(existsSync(log)).toBe(false)
   })
 
-  it('is refused if it was cut', async () => {
-    truncateSync(file, statSync(file).size / 2)
-    expect(await refusal()).toMatch(/^engine_unusable: .*x\.db is corrupt .*restore it from a backup/)
+  it.each([1, 100, 4_095, 4_096, 40_960])('is refused if its last %i bytes are gone', async (bytes) => {
+    truncateSync(file, statSync(file).size - bytes)
+    expect(await refusal()).toMatch(/^engine_unusable: .*x\.db is (?:corrupt|cut) .*restore it from a backup/)
+    expect(doctor()).toMatchObject({ ok: false })
   })
 
   it('is found to be damaged by the doctor if an index differs from its table', async () => {

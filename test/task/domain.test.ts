@@ -122,6 +122,10 @@ describe('a duration', () => {
     ['1h30m', 5_400_000],
     ['250ms', 250],
     ['1.5s', 1_500],
+    [0, 0],
+    // Longer than none, which would mean no limit.
+    [0.0001, 1],
+    ['0.2ms', 1],
   ])('is read from %j', (value, ms) => expect(parseDurationMs(value)).toBe(ms))
 
   it.each([-1, '-1s', '', 's', '1x', '1h 30m', Number.NaN, Number.POSITIVE_INFINITY, '400d', null, {}, '9'.repeat(99)])(

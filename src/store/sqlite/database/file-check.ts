@@ -1,9 +1,27 @@
-import { existsSync } from 'node:fs'
+import { accessSync, constants, existsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { XQueueError } from '../../../task/errors.ts'
 import { storeError } from './database.ts'
 import { refuseDamagedLog } from './log-check.ts'
 import { parseSqliteUrl } from './sqlite-url.ts'
+
+/**
+ * Returns the path of a `sqlite:` URL that no file has yet, or null.
+ * @throws XQueueError `engine_unavailable` if this user cannot create a file there
+ */
+export function fileToCreate(url: string): string | null {
+  const { path, inMemory } = parseSqliteUrl(url)
+  if (inMemory || existsSync(path)) return null
+  const folder = dirname(path)
+  try {
+    accessSync(folder, constants.W_OK | constants.X_OK)
+  } catch (error) {
+    const detail = `${path} cannot be created (${(error as Error).message}): create the folder, or make it writable`
+    throw new XQueueError('engine_unavailable', detail)
+  }
+  return path
+}
 
 /**
  * Reads the whole file of a `sqlite:` URL and compares its tables with their indexes, which takes about 1.5 s for a

@@ -24,6 +24,7 @@ import { XQueueError } from '../../../task/errors.ts'
  * Formats: https://www.sqlite.org/walformat.html
  */
 
+const FILE_BEGINS = 'SQLite format 3\0'
 const HEADER_BYTES = 32
 const FRAME_HEADER_BYTES = 24
 /** Words are little-endian. A log with the other order is from another kind of processor, and is not checked. */
@@ -82,6 +83,9 @@ function damageOf(database: string, isSameBoot: boolean, expected: Index | null)
   if (size > HEADER_BYTES && !statSync(database, { throwIfNoEntry: false })?.size) {
     return `${database} is missing or empty, and its log ${log} is not: ${remedy(`rm -f ${database} ${log} ${index}`)}`
   }
+  if (size <= HEADER_BYTES && isCutWithinPage(database)) {
+    return `${database} is cut within its last page: restore it from a backup`
+  }
   const found = size > HEADER_BYTES ? readLog(log) : NOTHING
   if (found === null) return null
   if (found.salt === null) return `the header of ${log} is damaged: ${remedy(`rm -f ${log} ${index}`)}`
@@ -91,6 +95,16 @@ function damageOf(database: string, isSameBoot: boolean, expected: Index | null)
   const what = `${log} is damaged or cut at byte ${found.end}, and the changes behind it cannot be read`
   const cut = found.end === 0 ? `rm -f ${log} ${index}` : `truncate -s ${found.end} ${log}; rm -f ${index}`
   return `${what}: ${remedy(cut)}`
+}
+
+/** Without a log, nothing is under way that would write the rest of the page. */
+function isCutWithinPage(database: string): boolean {
+  const size = statSync(database, { throwIfNoEntry: false })?.size ?? 0
+  if (size === 0) return false
+  const header = firstBytes(database, 18)
+  if (!header.toString('latin1').startsWith(FILE_BEGINS)) return false
+  const pageBytes = header.readUInt16BE(16)
+  return size % (pageBytes === 1 ? 65_536 : pageBytes) !== 0
 }
 
 interface Found {
