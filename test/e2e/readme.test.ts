@@ -90,11 +90,6 @@ describe.each(DOCUMENTS)('%s', (document) => {
     expect(await run('node client.ts')).toBe('90000\n')
   })
 
-  it('runs its example flow', async () => {
-    await start('npm run xqueue -- serve --handlers album-handlers.ts', '--port 0')
-    expect(await run('node album.ts')).toBe("[ 'sunset.png', 'harbour.png' ]\n")
-  })
-
   it('shows commands that work', async () => {
     await start(startScript(), '--port 0 --engine sqlite::memory:')
     const blocks = ['submit example \'{"duration": 2}\' --wait', '--group-limit', 'schedule add']
