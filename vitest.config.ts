@@ -30,8 +30,8 @@ const LONG = [
   'test/bench/peers.test.ts',
   'test/faults/redis-cluster.test.ts',
 ]
-/** Many files wait for processes, brokers and time-outs, so there are more at a time than there are cores. */
-const WORKERS = Math.min(availableParallelism() + 2, 6)
+/** Many files wait for processes, brokers and time-outs, so there is one more at a time than there are cores. */
+const WORKERS = Math.min(availableParallelism() + 1, 6)
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {

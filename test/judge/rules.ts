@@ -201,14 +201,23 @@ function* rate({ events }: Seen) {
   }
 }
 
-/** No task starts before its delay is over. */
+/**
+ * No task starts before its delay is over, by the clock of the store. A delayed task that was canceled and retried runs
+ * at once.
+ */
 function* early({ events, submissions }: Seen) {
-  const notBefore = new Map(
-    submissions.flatMap(({ ids, body, sentAt }) => ids.map((id) => [id, sentAt + (body.delay ?? 0) * 1_000])),
-  )
-  for (const { task_id, timestamp } of firstStarts(events)) {
-    const earliest = notBefore.get(task_id) ?? 0
-    if (Date.parse(timestamp) < earliest - ROUNDING_MS) yield `${task_id} started at ${timestamp}, too early`
+  const delays = new Map(submissions.flatMap(({ ids, body }) => ids.map((id) => [id, (body.delay ?? 0) * 1_000])))
+  const accepted = new Map<string, number>()
+  for (const { task_id: id, status, timestamp } of events) {
+    const at = Date.parse(timestamp)
+    if (status === 'pending' && !accepted.has(id)) accepted.set(id, at)
+    if (status === 'canceled') delays.delete(id)
+    const delay = delays.get(id)
+    if (status !== 'processing' || delay === undefined) continue
+    delays.delete(id)
+    const afterMs = at - accepted.get(id)!
+    if (afterMs < delay - ROUNDING_MS)
+      yield `${id} started ${afterMs} ms after its acceptance, with a delay of ${delay} ms`
   }
 }
 
