@@ -56,7 +56,16 @@ export function usesContract(fixture: Fixture): void {
       await set('gpu', { max: 5 })
       const many = Object.fromEntries(Array.from({ length: 17 }, (_, index) => [`l${index}`, 1]))
       const bad: unknown[] = [{ gpu: 0 }, { gpu: -1 }, { gpu: 1.5 }, { gpu: '1' }, { gpu: 1e7 }, many]
-      bad.push({ 'type:t': 1 }, { 'group:t/a': 1 }, { 'tenant/*': 1 }, { '': 1 }, { 'a\u0000': 1 }, { '\ud800': 1 })
+      bad.push(
+        { 'type:t': 1 },
+        { 'group:t/a': 1 },
+        { 'tenant/*': 1 },
+        { '': 1 },
+        { '.': 1 },
+        { '..': 1 },
+        { 'a\u0000': 1 },
+        { '\ud800': 1 },
+      )
       for (const uses of bad) {
         await expect(submit({ uses: uses as Uses })).rejects.toMatchObject({ code: 'invalid_request' })
       }
@@ -76,7 +85,7 @@ export function usesContract(fixture: Fixture): void {
         '/',
         '123',
         '|',
-        '.',
+        '...',
       ]) {
         await set(name, { max: 1 })
         const used = name === 'ü/*' ? 'ü/ö' : name
