@@ -45,8 +45,8 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
       await server.untilHandled('echo')
       await run(200)
     })
-    // Without reuse, each of the 200 tasks has a connection of its own, and more. Beside the calls of its tasks, a worker
-    // polls for more; that of TypeScript ends this call, and its connection, when it has become full meanwhile.
+    // Without reuse, each of the 200 tasks has a connection of its own. Beside the calls of its tasks, a worker polls
+    // for more; that of TypeScript ends this call, and its connection, when it has become full meanwhile.
     expect(started).toBeLessThanOrEqual(boundOf(CONCURRENCY + 1) + FULL_MAX)
     const replaced = await opened(async () => {
       proxy.hangUp()
