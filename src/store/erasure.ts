@@ -34,6 +34,21 @@ export function withoutContents(body: string, name: string, erase: (fields: stri
   return `[${events.join(',')}]`
 }
 
+/** The second field of an event, a text. */
+const SECOND = /^\[\s*"[^"]*"\s*,\s*("[^"]*")/
+
+/** Returns an outbox entry whose events of these tasks, which the second field names, have null at these positions. */
+export function withoutContentsOf(body: string, names: ReadonlySet<string>, places: readonly number[]): string {
+  let isChanged = false
+  const events = elementsOf(body).map((event) => {
+    const name = SECOND.exec(event)?.[1]
+    if (name === undefined || !names.has(name)) return event
+    isChanged = true
+    return `[${blanked(elementsOf(event), places).join(',')}]`
+  })
+  return isChanged ? `[${events.join(',')}]` : body
+}
+
 /** Returns the fields with null at these positions. */
 export function blanked(fields: readonly string[], places: readonly number[]): string[] {
   return fields.map((field, place) => (places.includes(place) ? 'null' : field))

@@ -85,6 +85,7 @@ export class Removal {
   erase(tx: Tx, ids: readonly string[]): { outcomes: Map<string, ChangeOutcome>; left: string[] } {
     const outcomes = new Map<string, ChangeOutcome>()
     const left: string[] = []
+    const erased: { id: string; createdAt: number; completedAt: number }[] = []
     tx.database.overwriting(() => {
       for (const values of tx.database.arrays('statesById', JSON.stringify(ids))) {
         const { seq, id, type, ...state } = stateOf(values)
@@ -102,8 +103,9 @@ export class Removal {
         for (const kept of this.#beside) kept.drop([seq])
         this.#flows.erased({ id, type, status })
         tx.database.run('noteRemoved', row.completed_at!)
-        this.#outbox.erase(tx, id, row.created_at as number, row.completed_at as number)
+        erased.push({ id, createdAt: row.created_at as number, completedAt: row.completed_at as number })
       }
+      this.#outbox.erase(tx, erased)
     })
     return { outcomes, left }
   }

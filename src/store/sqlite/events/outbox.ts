@@ -1,5 +1,5 @@
 import type { TaskEvent } from '../../../task/event.ts'
-import { blanked, withoutContents } from '../../erasure.ts'
+import { withoutContentsOf } from '../../erasure.ts'
 import { LATE_READER_MS } from '../../options.ts'
 import { type EventsPage, type EventsQuery, PAGE_BYTES_MAX, type StoreOptions } from '../../store.ts'
 import type { Database } from '../database/database.ts'
@@ -52,14 +52,15 @@ export class Outbox {
     return isYoung && last - (oldest.first as number) < eventsMax && bytes <= eventsBytesMax
   }
 
-  /** Removes the contents of a task's events, except its statuses. */
-  erase(tx: Tx, taskId: string, createdAt: number, completedAt: number): void {
-    const name = `"${taskId}"`
-    for (const row of tx.database.all('eventsNaming', name, createdAt, completedAt)) {
-      const body = withoutContents(row.body as string, name, (event) =>
-        event[1] === name ? blanked(event, CONTENTS) : event,
-      )
-      tx.database.run('rewriteEvents', body, row.last!)
+  /** Removes the contents of the events of tasks, except their statuses, in one pass: an entry may name all of them. */
+  erase(tx: Tx, tasks: readonly { id: string; createdAt: number; completedAt: number }[]): void {
+    if (tasks.length === 0) return
+    const names = new Set(tasks.map(({ id }) => `"${id}"`))
+    const from = tasks.reduce((least, { createdAt }) => Math.min(least, createdAt), Number.POSITIVE_INFINITY)
+    const to = tasks.reduce((most, { completedAt }) => Math.max(most, completedAt), 0)
+    for (const { last, body } of tx.database.all('eventsBetween', from, to)) {
+      const erased = withoutContentsOf(body as string, names, CONTENTS)
+      if (erased !== body) tx.database.run('rewriteEvents', erased, last!)
     }
   }
 
