@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { PAYLOAD } from '../contenders/contender.ts'
+import { quantile } from '../report.ts'
 
 /** What was offered to a server, and how it answered. */
 export interface Offered {
@@ -115,13 +116,12 @@ while (idle.length < connections && performance.now() - end < END_MS) {
   await new Promise((resolve) => setTimeout(resolve, 50))
 }
 unanswered += connections - idle.length
-const sorted = refusals.toSorted((a, b) => a - b)
 const offered: Offered = {
   accepted: latencies.length,
   refused: refusals.length,
   unanswered,
   late,
   latencies,
-  refusedP99: sorted[Math.floor(sorted.length * 0.99)] ?? 0,
+  refusedP99: quantile(refusals, 0.99) ?? 0,
 }
 process.stdout.write(JSON.stringify(offered), () => process.exit())

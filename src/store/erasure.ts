@@ -24,27 +24,15 @@ export function elementsOf(array: string): string[] {
 }
 
 /**
- * Returns an outbox entry without the contents of one task. @param erase returns an event of that task without its
- * contents
+ * Returns an outbox entry without the contents of some events.
+ * @param erase returns an event without its contents, or null for one that keeps them
  */
-export function withoutContents(body: string, name: string, erase: (fields: string[]) => string[]): string {
-  const events = elementsOf(body).map((event) =>
-    event.includes(name) ? `[${erase(elementsOf(event)).join(',')}]` : event,
-  )
-  return `[${events.join(',')}]`
-}
-
-/** The second field of an event, a text. */
-const SECOND = /^\[\s*"[^"]*"\s*,\s*("[^"]*")/
-
-/** Returns an outbox entry whose events of these tasks, which the second field names, have null at these positions. */
-export function withoutContentsOf(body: string, names: ReadonlySet<string>, places: readonly number[]): string {
+export function withoutContents(body: string, erase: (event: string) => string[] | null): string {
   let isChanged = false
   const events = elementsOf(body).map((event) => {
-    const name = SECOND.exec(event)?.[1]
-    if (name === undefined || !names.has(name)) return event
-    isChanged = true
-    return `[${blanked(elementsOf(event), places).join(',')}]`
+    const fields = erase(event)
+    isChanged ||= fields !== null
+    return fields === null ? event : `[${fields.join(',')}]`
   })
   return isChanged ? `[${events.join(',')}]` : body
 }

@@ -1,7 +1,9 @@
 import type { Queue } from '../../src/queue/queue.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
+import { pagesOf } from '../../src/task/pages.ts'
 import { isFinal, type Status } from '../../src/task/status.ts'
 import type { Task } from '../../src/task/task.ts'
+import { allEvents } from '../faults/load.ts'
 import type { Promises } from './promises.ts'
 
 const PAGE = 1_000
@@ -82,21 +84,6 @@ async function brokenLimit(queue: Queue, { limits }: Promises): Promise<string[]
 
 async function allTasks(queue: Queue): Promise<Task[]> {
   const all: Task[] = []
-  for (let cursor: string | undefined; ; ) {
-    const page = await queue.list({ limit: PAGE, ...(cursor && { cursor }) })
-    all.push(...page.tasks)
-    if (!page.nextCursor) return all
-    cursor = page.nextCursor
-  }
-}
-
-async function allEvents(queue: Queue): Promise<TaskEvent[]> {
-  const all: TaskEvent[] = []
-  for (let after = ''; ; ) {
-    const { events, last, gap } = await queue.events({ after, max: 10_000 })
-    if (gap) throw new Error(`events after "${after}" are gone`)
-    if (events.length === 0) return all
-    all.push(...events)
-    after = last
-  }
+  for await (const { tasks } of pagesOf((at) => queue.list({ limit: PAGE, ...at }))) all.push(...tasks)
+  return all
 }

@@ -1,4 +1,4 @@
-import { withoutContents } from '../../erasure.ts'
+import { elementsOf, withoutContents } from '../../erasure.ts'
 import type { ChangeOutcome, StoreOptions } from '../../store.ts'
 import type { Database } from '../client/database.ts'
 import { eraseRecord } from '../events/event-records.ts'
@@ -64,7 +64,9 @@ export class Erasure {
       const rewritten: string[] = []
       for (const { last, records } of entries) {
         if (records.includes(ref)) {
-          const erased = withoutContents(records, ref, (record) => eraseRecord(record, ref, name))
+          const erased = withoutContents(records, (record) =>
+            record.includes(ref) ? eraseRecord(elementsOf(record), ref, name) : null,
+          )
           if (erased !== records) rewritten.push(String(last), erased)
         }
         after = last

@@ -35,9 +35,9 @@ UPDATE removals SET ended_until = max(ended_until, ?);
 -- ?1 JSON array of task ids. Returns the ids of tasks that are not kept.
 SELECT value AS id FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id = value);
 
--- name: eventsBetween
--- Events that may name tasks; ?1 is when the first was accepted, ?2 when the last ended. Others need not be read.
-SELECT last, body FROM events WHERE at >= ?1 - 10000 AND at <= ?2 + 10000;
+-- name: eventsNaming
+-- Events that may name tasks whose names begin with ?1; ?2 is when the first was accepted, ?3 when the last ended.
+SELECT last, body FROM events WHERE at >= ?2 - 10000 AND at <= ?3 + 10000 AND instr(body, ?1) > 0;
 
 -- name: rewriteEvents
 UPDATE events SET body = ? WHERE last = ?;

@@ -1,5 +1,5 @@
 import type { TaskEvent } from '../../../task/event.ts'
-import { withoutContentsOf } from '../../erasure.ts'
+import { blanked, elementsOf, withoutContents } from '../../erasure.ts'
 import { LATE_READER_MS } from '../../options.ts'
 import { type EventsPage, type EventsQuery, PAGE_BYTES_MAX, type StoreOptions } from '../../store.ts'
 import type { Database } from '../database/database.ts'
@@ -8,6 +8,8 @@ import { eventsOf } from '../records/rows.ts'
 
 /** Positions of progress, result and error in an event. */
 const CONTENTS = [5, 6, 7]
+/** The second field of an event names its task. */
+const SECOND_FIELD = /^\[\s*"[^"]*"\s*,\s*("[^"]*")/
 
 /** Rows that one sweep removes; each may hold 500 events. */
 const ROWS_DROPPED_MAX = 100
@@ -58,8 +60,11 @@ export class Outbox {
     const names = new Set(tasks.map(({ id }) => `"${id}"`))
     const from = tasks.reduce((least, { createdAt }) => Math.min(least, createdAt), Number.POSITIVE_INFINITY)
     const to = tasks.reduce((most, { completedAt }) => Math.max(most, completedAt), 0)
-    for (const { last, body } of tx.database.all('eventsBetween', from, to)) {
-      const erased = withoutContentsOf(body as string, names, CONTENTS)
+    const isErased = (event: string) => names.has(SECOND_FIELD.exec(event)?.[1] ?? '')
+    for (const { last, body } of tx.database.all('eventsNaming', commonStart([...names]), from, to)) {
+      const erased = withoutContents(body as string, (event) =>
+        isErased(event) ? blanked(elementsOf(event), CONTENTS) : null,
+      )
       if (erased !== body) tx.database.run('rewriteEvents', erased, last!)
     }
   }
@@ -137,4 +142,13 @@ function wait(waiting: Set<() => void>, waitMs: number, signal: AbortSignal | un
     signal?.addEventListener('abort', done, { once: true })
     waiting.add(done)
   })
+}
+
+/** The characters with which all texts begin. */
+function commonStart(texts: readonly string[]): string {
+  const sorted = texts.toSorted()
+  const [first, last] = [sorted[0]!, sorted.at(-1)!]
+  let length = 0
+  while (length < first.length && first[length] === last[length]) length += 1
+  return first.slice(0, length)
 }
