@@ -78,6 +78,32 @@ it('leaves nothing of a purged task in the memory of Redis', async () => {
   }
 })
 
+it('reads the events of Redis once for all tasks of an erasure, and erases the contents of each', async () => {
+  const redis = await startRedis()
+  const queue = await openQueue(redis.url)
+  try {
+    await queue.configureType('t', { handler })
+    const ids: string[] = []
+    for (let n = 0; n < 150; n++) {
+      const [submitted] = await queue.submit([completeSpec({ type: 't', payload: SECRET })])
+      ids.push(submitted!.task.id)
+      const { leases } = await queue.turn({ worker: WORKER, want: 1 })
+      const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: SECRET } as const }))
+      await queue.turn({ worker: WORKER, want: 0, outcomes })
+    }
+    redisCli(redis.port, 'CONFIG', 'RESETSTAT')
+    const { results } = await queue.erase(ids)
+    expect(results.every(({ outcome }) => outcome === 'changed')).toBe(true)
+    const calls = /cmdstat_xrange:calls=(\d+)/.exec(redisCli(redis.port, 'INFO', 'commandstats'))?.[1]
+    // Two of each task find it.
+    expect(Number(calls)).toBeLessThan(3 * ids.length)
+    expect(everything(redis.port)).not.toContain(SECRET)
+  } finally {
+    await queue.close()
+    redis.stop()
+  }
+})
+
 it('erases a task that another waits for, as the first step after Redis has lost its functions', async () => {
   const redis = await startRedis()
   const queue = await openQueue(redis.url)

@@ -3,10 +3,14 @@ import type { ChangeOutcome, StoreOptions } from '../../store.ts'
 import type { Database } from '../client/database.ts'
 import { eraseRecord } from '../events/event-records.ts'
 import { type OutboxPage, readOutbox } from '../events/outbox-page.ts'
-import { nameOf, type Place, placeOf } from '../records/ids.ts'
+import { acceptedAtOf, nameOf, placeOf } from '../records/ids.ts'
 
 const ENTRIES_AT_ONCE = 100
 const BYTES_AT_ONCE = 1024 * 1024
+
+/** Tasks of one step that changes nothing. */
+const CHECKED_AT_ONCE = 500
+const REF = /\d+\.\d+-\d+/g
 
 /** Maximum difference of the clocks of two machines when one takes over from the other. */
 const SKEW_MS = 10_000
@@ -25,47 +29,76 @@ export class Erasure {
   }
 
   async erase(ids: readonly string[]): Promise<ChangeOutcome[]> {
-    const outcomes: ChangeOutcome[] = []
-    for (const id of ids) {
+    const outcomes = new Map<string, ChangeOutcome>()
+    const places = ids.flatMap((id) => {
       const place = placeOf(id)
-      outcomes.push(place && place.partition < this.#database.count ? await this.#eraseOne(place) : 'unknown')
+      return place && place.partition < this.#database.count ? [{ id, ...place }] : []
+    })
+    for (const [partition, group] of Map.groupBy(places, (place) => place.partition)) {
+      const found = await this.#eraseIn(
+        partition,
+        group.map(({ ref }) => ref),
+      )
+      for (const [index, { id }] of group.entries()) outcomes.set(id, found[index]!)
     }
+    return ids.map((id) => outcomes.get(id) ?? 'unknown')
+  }
+
+  async #eraseIn(partition: number, refs: readonly string[]): Promise<ChangeOutcome[]> {
+    const outcomes: ChangeOutcome[] = []
+    const finished: { ref: string; endedAt: number; place: number }[] = []
+    for (let from = 0; from < refs.length; from += CHECKED_AT_ONCE) {
+      const some = refs.slice(from, from + CHECKED_AT_ONCE)
+      const answers = await this.#run(
+        partition,
+        'check',
+        some.map((ref) => [ref]),
+      )
+      answers.forEach(({ outcome, first }, index) => {
+        const place = outcomes.push(outcome) - 1
+        if (outcome === 'changed') finished.push({ ref: some[index]!, endedAt: Number(first), place })
+      })
+    }
+    if (finished.length > 0) await this.#eraseEvents(partition, finished)
+    for (const { ref, place } of finished) outcomes[place] = await this.#eraseTask(partition, ref)
     return outcomes
   }
 
-  async #eraseOne(place: Place): Promise<ChangeOutcome> {
-    const { partition, ref } = place
-    const found = await this.#run(partition, 'check', ref)
-    if (found.outcome !== 'changed') return found.outcome as ChangeOutcome
-    await this.#eraseEvents(place, Number(found.first))
-    let erased = await this.#run(partition, 'task', ref)
-    while (erased.outcome === 'more') erased = await this.#run(partition, 'task', ref)
-    for (const copy of erased.copies) {
+  async #eraseTask(partition: number, ref: string): Promise<ChangeOutcome> {
+    let [erased] = await this.#run(partition, 'task', [[ref]])
+    while (erased!.hasMore) [erased] = await this.#run(partition, 'task', [[ref]])
+    const { outcome, first, copies } = erased!
+    for (const copy of copies) {
       const slash = copy.indexOf('/')
-      await this.#run(Number(copy.slice(0, slash)), 'copy', copy.slice(slash + 1), nameOf(place), erased.first!)
+      const item = [copy.slice(slash + 1), nameOf({ partition, ref }), first!]
+      await this.#run(Number(copy.slice(0, slash)), 'copy', [item])
     }
-    return erased.outcome as ChangeOutcome
+    return outcome
   }
 
-  /** One item of the step: its outcome, when the task ended or the text that replaces copies, and the copies. */
-  async #run(partition: number, what: 'check' | 'task' | 'copy', ...item: string[]) {
-    const args = [this.#options.retention.ageMs, what, 1, ...item]
-    const [answer] = await this.#database.run<(string | string[])[]>('erase', partition, args)
-    const [outcome, first, ...copies] = answer === 'done' ? ['changed'] : answer!
-    return { outcome, first, copies }
+  /** Items of the step: the outcome of each, when its task ended or the text that replaces copies, and the copies. */
+  async #run(partition: number, what: 'check' | 'task' | 'copy', items: readonly (readonly string[])[]) {
+    const args = [this.#options.retention.ageMs, what, items.length, ...items.flat()]
+    const answers = await this.#database.run<(string | string[])[]>('erase', partition, args)
+    return answers.map((answer) => {
+      const [outcome, first, ...copies] = answer === 'done' ? ['changed'] : answer
+      return { outcome: outcome as ChangeOutcome, hasMore: outcome === 'more', first, copies }
+    })
   }
 
-  /** Events of a task lie between its acceptance and its end, so only those are read. */
-  async #eraseEvents({ partition, ref }: Place, endedAt: number): Promise<void> {
-    const name = `"${ref}"`
-    const acceptedAt = Number(ref.slice(ref.indexOf('.') + 1, ref.indexOf('-')))
+  /** Events of a task lie between its acceptance and its end, so only those are read, once for all of the tasks. */
+  async #eraseEvents(partition: number, finished: readonly { ref: string; endedAt: number }[]): Promise<void> {
+    const refs = new Set(finished.map(({ ref }) => ref))
+    const names = (text: string) => text.match(REF)?.some((ref) => refs.has(ref)) ?? false
+    const acceptedAt = finished.reduce((least, { ref }) => Math.min(least, acceptedAtOf(ref)), Number.POSITIVE_INFINITY)
+    const endedAt = finished.reduce((most, { endedAt: at }) => Math.max(most, at), 0)
     for (let after = await this.#placeBefore(partition, acceptedAt - SKEW_MS); ; ) {
       const { entries } = await this.#entries(partition, after, ENTRIES_AT_ONCE)
       const rewritten: string[] = []
       for (const { last, records } of entries) {
-        if (records.includes(ref)) {
+        if (names(records)) {
           const erased = withoutContents(records, (record) =>
-            record.includes(ref) ? eraseRecord(elementsOf(record), ref, name) : null,
+            names(record) ? eraseRecord(elementsOf(record), refs) : null,
           )
           if (erased !== records) rewritten.push(String(last), erased)
         }

@@ -109,13 +109,15 @@ function changed(
 const CONTENTS = [5, 6, 7]
 
 /**
- * Erases a task's contents in a record, given as the JSON of its elements: many tasks with the same end, or one.
- * @param name the JSON of its ref
+ * Erases the contents of tasks in a record, given as the JSON of its elements: many tasks with the same end, or one.
+ * Returns null if it has none of theirs.
  */
-export function eraseRecord(record: string[], ref: string, name: string): string[] {
-  const [what, , , refOrStatus, refs, , results] = record
-  if (what !== '"ended"') return refOrStatus === name && record.length > 5 ? blanked(record, CONTENTS) : record
-  const place = (JSON.parse(refs!) as string).split(' ').indexOf(ref)
-  if (place < 0) return record
-  return record.with(6, `[${blanked(elementsOf(results!), [place]).join(',')}]`)
+export function eraseRecord(record: string[], refs: ReadonlySet<string>): string[] | null {
+  const [what, , , refOrStatus, ended, , results] = record
+  if (what !== '"ended"') {
+    return record.length > 5 && refs.has(JSON.parse(refOrStatus!) as string) ? blanked(record, CONTENTS) : null
+  }
+  const places = (JSON.parse(ended!) as string).split(' ').flatMap((ref, place) => (refs.has(ref) ? [place] : []))
+  if (places.length === 0) return null
+  return record.with(6, `[${blanked(elementsOf(results!), places).join(',')}]`)
 }

@@ -17,6 +17,11 @@ export function nameOf({ partition, ref }: Place): string {
   return `${partition}/${ref}`
 }
 
+/** The time in ms at which the task that scripts call `ref` was accepted. */
+export function acceptedAtOf(ref: string): number {
+  return Number(ref.slice(ref.indexOf('.') + 1, ref.indexOf('-')))
+}
+
 /** The id of the task with this name. */
 export function idOfName(name: string): string {
   const slash = name.indexOf('/')
