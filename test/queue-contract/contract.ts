@@ -130,8 +130,8 @@ export function queueContract(name: string, open: Open, randomRuns = 60, openFor
       const run = fc.asyncProperty(
         fc.commands(randomRun.commands, { size: '+1', ...(path ? { replayPath: path } : {}) }),
         async (commands) => {
-          const fresh = await open({ ...fixture.options, clock: () => model.now })
           const model = randomRun.model()
+          const fresh = await open({ ...fixture.options, clock: () => model.now })
           for (const type of WORKER.types) await randomRun.prepare(fresh.queue, type)
           try {
             await fc.asyncModelRun(() => ({ model, real: fresh.queue }), commands)
