@@ -15,7 +15,8 @@ const NEVER = ['--overload-wait', '1h', '--overload-calls', '1000000']
 
 /**
  * Submissions over HTTP at a multiple of what the server answers, beside the same server that refuses nothing. The
- * times of accepted calls count from the moment at which a call was due.
+ * times of accepted calls count from the sending, and once more from the moment at which a call was due: then with the
+ * wait for one of the generator's connections.
  */
 export async function overload(rounds: number, seconds: number, times = 2): Promise<Row[]> {
   const kinds = { admitted: [] as Offered[], open: [] as Offered[] }
@@ -28,7 +29,7 @@ export async function overload(rounds: number, seconds: number, times = 2): Prom
     ] as const) {
       const offered = await withServer(flags, (url) => offer(url, CONNECTIONS, rate, seconds))
       kinds[kind].push(offered)
-      console.error(JSON.stringify({ kind, rate, ...offered, latencies: undefined }))
+      console.error(JSON.stringify({ kind, rate, ...offered, latencies: undefined, answers: undefined }))
     }
   }
   const row = (measure: string, unit: string, figure: (one: Offered) => number): Row => {
@@ -41,8 +42,10 @@ export async function overload(rounds: number, seconds: number, times = 2): Prom
   return [
     row(`${at}: accepted`, 'tasks/s', ({ accepted }) => accepted / seconds),
     row(`${at}: refused`, 'calls/s', ({ refused }) => refused / seconds),
-    row(`${at}: p50 of accepted`, 'ms', ({ latencies }) => quantile(latencies, 0.5)),
-    row(`${at}: p99 of accepted`, 'ms', ({ latencies }) => quantile(latencies, 0.99)),
+    row(`${at}: p50 of accepted`, 'ms', ({ answers }) => quantile(answers, 0.5)),
+    row(`${at}: p99 of accepted`, 'ms', ({ answers }) => quantile(answers, 0.99)),
+    row(`${at}: p99 of refused`, 'ms', ({ refusedP99 }) => refusedP99),
+    row(`${at}: p99 of accepted, from due`, 'ms', ({ latencies }) => quantile(latencies, 0.99)),
     row(`${at}: without an answer`, 'calls', ({ unanswered }) => unanswered),
   ]
 }

@@ -11,8 +11,10 @@ export interface Offered {
   unanswered: number
   /** Calls that were due while all connections had an unanswered call; they were made later. */
   late: number
-  /** Milliseconds from the time at which each accepted call was due. */
+  /** Milliseconds from the time at which each accepted call was due: with the wait for a free connection. */
   latencies: number[]
+  /** Milliseconds from the sending of each accepted call. */
+  answers: number[]
   refusedP99: number
 }
 
@@ -37,6 +39,7 @@ const call = [
 ].join('\r\n')
 
 const latencies: number[] = []
+const answers: number[] = []
 const refusals: number[] = []
 const due: number[] = []
 const idle: Connection[] = []
@@ -46,6 +49,7 @@ let [unanswered, late, isOver] = [0, 0, false]
 class Connection {
   readonly #socket: Socket
   #dueAt: number | null = null
+  #sentAt = 0
   #answer = ''
 
   constructor(socket: Socket) {
@@ -60,6 +64,7 @@ class Connection {
 
   submit(dueAt: number): void {
     this.#dueAt = dueAt
+    this.#sentAt = performance.now()
     this.#socket.write(call)
   }
 
@@ -69,9 +74,11 @@ class Connection {
     const length = Number(/content-length: (\d+)/i.exec(this.#answer)?.[1])
     if (head === -1 || this.#answer.length < head + 4 + length || this.#dueAt === null) return
     const status = this.#answer.slice(9, 12)
-    const ms = performance.now() - this.#dueAt
-    if (status === '201') latencies.push(ms)
-    else if (status === '503') refusals.push(ms)
+    const ms = performance.now() - this.#sentAt
+    if (status === '201') {
+      latencies.push(performance.now() - this.#dueAt)
+      answers.push(ms)
+    } else if (status === '503') refusals.push(ms)
     else throw new Error(this.#answer)
     this.#answer = ''
     this.#dueAt = null
@@ -122,6 +129,7 @@ const offered: Offered = {
   unanswered,
   late,
   latencies,
+  answers,
   refusedP99: quantile(refusals, 0.99) ?? 0,
 }
 process.stdout.write(JSON.stringify(offered), () => process.exit())
