@@ -78,6 +78,8 @@ call GET /api/v1/workers && expect 200 '.total_workers >= .active_workers' '.wor
 call GET /metrics && expect 200
 grep -q '^xqueue_' <<<"$body" || fail 'has no metric of XQueue'
 call GET /api/v1/handlers && expect 200 '.handlers | index("example")' '.count == (.handlers | length)'
+call POST /api/v1/handlers "{\"handlers\": [{\"type\": \"$type\", \"retry\": {\"base\": \"20s\", \"cap\": \"10s\"}}]}"
+expect 400 '.errors[0].path == "handlers[0].retry"'
 
 echo "— a type is known when a worker runs it"
 call POST /api/v1/tasks "{\"type\": \"$type\"}"

@@ -57,6 +57,8 @@ type Worker struct {
 	Client *Client
 	// Handlers by task type; at least one.
 	Handlers map[string]Handler
+	// Settings are limits and defaults of types that it declares at its start. Operators overrule them.
+	Settings map[string]HandlerSettings
 	// Concurrency is how many tasks it runs at once; default 4.
 	Concurrency int
 	// Shutdown is how long running tasks may take at the end; default 30 s. What is left then goes to another worker
@@ -73,6 +75,11 @@ type Worker struct {
 func (w Worker) Run(ctx context.Context) error {
 	if len(w.Handlers) == 0 {
 		return errors.New(`worker without handlers: give at least one, as map[string]xqueue.Handler{"resize": resize}`)
+	}
+	for name := range w.Settings {
+		if w.Handlers[name] == nil {
+			return fmt.Errorf("settings of %s: there is no handler of that type", name)
+		}
 	}
 	w.fill()
 	run := &working{Worker: &w, attempts: newAttempts(w.Concurrency), turns: &turns{client: w.Client}}

@@ -24,17 +24,22 @@ type working struct {
 // claim waits for tasks while there is room, until ctx ends.
 func (w *working) claim(ctx context.Context) error {
 	delay := backoffFirst
+	isDeclared := len(w.Settings) == 0
 	for ctx.Err() == nil {
-		room := w.attempts.reserve(false)
-		if room == 0 {
+		var err error
+		if !isDeclared {
+			err = w.declare(ctx)
+			isDeclared = err == nil
+		} else if room := w.attempts.reserve(false); room > 0 {
+			// When ctx ends, the connection breaks, and the server releases what it has just claimed for it.
+			err = w.takeTurn(ctx, turn{Max: room, Wait: consumeWait.Seconds()}, consumeTimeout, nil)
+		} else {
 			select {
 			case <-w.attempts.claim:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		// When ctx ends, the connection breaks, and the server releases what it has just claimed for it.
-		err := w.takeTurn(ctx, turn{Max: room, Wait: consumeWait.Seconds()}, consumeTimeout, nil)
 		var refused *Error
 		switch {
 		case err == nil:
@@ -55,6 +60,27 @@ func (w *working) claim(ctx context.Context) error {
 		delay = longer(delay, consumeBackoffMost)
 	}
 	return nil
+}
+
+// declare tells the server the settings of the types.
+func (w *working) declare(ctx context.Context) error {
+	handlers := []declaredHandler{}
+	for name, settings := range w.Settings {
+		handlers = append(handlers, declaredHandler{Type: name, HandlerSettings: settings})
+	}
+	body := map[string]any{"handlers": handlers}
+	_, err := w.Client.exchange(ctx, call{"POST", "/handlers", body, nil}, true, callTimeout)
+	var refused *Error
+	if !errors.As(err, &refused) {
+		return err
+	}
+	switch refused.Status {
+	case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
+		// For a key with bounds, and in older versions, the settings belong to the server alone.
+		w.Log("the server does not take the settings of handlers: %v", err)
+		return nil
+	}
+	return err
 }
 
 // report reports outcomes until done ends.

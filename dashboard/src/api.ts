@@ -236,6 +236,8 @@ export interface Explanation {
   ahead: number
   /** Ids of tasks. */
   waits_for: string[]
+  /** Ids of the first tasks that wait for it. */
+  successors: string[]
   until: string | null
 }
 

@@ -267,18 +267,27 @@ function Details({ task }: { task: Task }) {
   )
 }
 
-/** The tasks of its batch that wait for it: the server finds no others. */
+/** The tasks that wait for it, or waited for it, as far as the store still knows them or they are in its batch. */
 function useSuccessors({ id, batch, updated_at }: Task): string[] {
   const [ids, setIds] = useState<string[]>([])
   useEffect(() => {
-    if (batch === null) return
-    const search = new URLSearchParams({ batch, limit: String(SUCCESSORS_SEARCHED) })
-    void get<{ tasks: Task[] }>(`/tasks?${search}`).then(
-      ({ tasks }) => setIds(tasks.filter(({ after }) => after.includes(id)).map((task) => task.id)),
-      () => undefined,
-    )
+    void Promise.allSettled([readSuccessors(id), successorsInBatch(id, batch)]).then((found) => {
+      setIds([...new Set(found.flatMap((part) => (part.status === 'fulfilled' ? part.value : [])))])
+    })
   }, [id, batch, updated_at])
   return ids
+}
+
+async function readSuccessors(id: string): Promise<readonly string[]> {
+  return (await get<Explanation>(`/tasks/${id}/explain`)).successors
+}
+
+/** The store forgets what waited for a task when the task has succeeded. */
+async function successorsInBatch(id: string, batch: string | null): Promise<readonly string[]> {
+  if (batch === null) return []
+  const search = new URLSearchParams({ batch, limit: String(SUCCESSORS_SEARCHED) })
+  const { tasks } = await get<{ tasks: Task[] }>(`/tasks?${search}`)
+  return tasks.filter(({ after }) => after.includes(id)).map((task) => task.id)
 }
 
 /** Counts on each second. */

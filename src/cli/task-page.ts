@@ -39,6 +39,8 @@ export interface Explanation {
   limits: LimitInTheWay[]
   ahead: number
   waits_for: string[]
+  successors: string[]
+  has_more_successors: boolean
   until: string | null
 }
 
@@ -48,9 +50,9 @@ export interface Beside {
   log: Log | null
 }
 
-/** A page about one task; `explanation` only while it has not ended. */
+/** A page about one task; without `explanation` once it has succeeded. */
 export function taskPage(task: TaskJson, explanation: Explanation | null, beside: Beside | null): string {
-  const sections = [facts(factsOf(task))]
+  const sections = [facts({ ...factsOf(task), ...successorsOf(explanation) })]
   if (explanation && task.status === 'pending') sections.push(section('Why it waits', explanationText(explanation)))
   sections.push(section('Payload', jsonText(task.payload)))
   const { error } = task
@@ -88,6 +90,16 @@ function factsOf(task: TaskJson): Record<string, unknown> {
     after: task.after.length === 0 ? null : `${task.after.join(', ')} (if one fails: ${task.on_failure})`,
   }
   return Object.fromEntries(Object.entries(shown).filter(([, fact]) => fact !== null && fact !== undefined))
+}
+
+const SUCCESSORS_SHOWN = 5
+
+function successorsOf(explanation: Explanation | null): Record<string, string> {
+  const { successors = [], has_more_successors: hasMore = false } = explanation ?? {}
+  if (successors.length === 0) return {}
+  const more = successors.length - SUCCESSORS_SHOWN
+  const rest = more > 0 ? ` and ${more}${hasMore ? ' or more' : ''} others` : ''
+  return { 'waited for by': `${successors.slice(0, SUCCESSORS_SHOWN).join(', ')}${rest}` }
 }
 
 /** How long the last attempt ran, or has been running. */

@@ -23,7 +23,7 @@ export function taskCommands(): Command[] {
     .action(async (text: string, options: ClientOptions) => {
       const id = await taskIdOf(options.server, text)
       const task = await readTask(options.server, id)
-      const explains = !options.json && !isFinal(task.status as Status)
+      const explains = !options.json && task.status !== 'success'
       const explanation = explains ? await explain(options.server, id) : null
       const beside = options.json ? null : await readBeside(options.server, id)
       show(task, options, () => taskPage(task, explanation, beside))

@@ -53,6 +53,9 @@ export interface Explanation {
   ahead: number
   /** Ids of the tasks that it still waits for. */
   waitsFor: string[]
+  /** Ids of the first 100 tasks that name it in `after` and that its end has not released, oldest first. */
+  successors: string[]
+  hasMoreSuccessors: boolean
   /** Time of the next possible change. */
   until: Date | null
 }

@@ -1,3 +1,4 @@
+import { SUCCESSORS_READ_MAX } from '../store/facts.ts'
 import type { Facts, Holder, Store, TaskFacts } from '../store/store.ts'
 import { isFinal } from '../task/status.ts'
 import type { Task } from '../task/task.ts'
@@ -29,6 +30,12 @@ export interface Explanation {
   /** The tasks that it still waits for. */
   waitsFor: readonly string[]
   /**
+   * The first 100 of the tasks that name it in `after` and that its end has not released, oldest first: those that
+   * wait for it, and those that were canceled meanwhile.
+   */
+  successors: readonly string[]
+  hasMoreSuccessors: boolean
+  /**
    * The time at which the reason ends, if it has an end: run_at, the end of a hold, the holder's lease expiry, the
    * rate's next start.
    */
@@ -56,12 +63,15 @@ export async function explain(store: Store, id: string): Promise<Explanation | n
   const { now, task: found, types, workers } = facts
   if (!found) return null
   const { task, ahead, waitsFor } = found
+  const successors = found.successors.slice(0, SUCCESSORS_READ_MAX - 1)
+  const hasMoreSuccessors = found.successors.length > successors.length
   const type = types.find((one) => one.type === task.type)
   const { maxConcurrency = null, holders = [] } = type ?? {}
   const isReady = task.status === 'pending' && waitsFor.length === 0 && task.runAt <= now
   const limits = isReady && type ? limitsInTheWay(facts, type, found) : []
   const because = (reason: Explanation['reason'], until: number | null = null, by = holders): Explanation => {
-    return { reason, task, holders: by, maxConcurrency, limits, ahead, waitsFor, until }
+    const flow = { waitsFor, successors, hasMoreSuccessors }
+    return { reason, task, holders: by, maxConcurrency, limits, ahead, ...flow, until }
   }
   if (isFinal(task.status)) return because('finished')
   if (task.status === 'processing') {

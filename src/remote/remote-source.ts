@@ -1,9 +1,18 @@
 import { call, type Server } from '../client/call.ts'
-import type { Lease, Turn, TurnAnswer, WorkerIdentity } from '../queue/queue.ts'
+import type { HandlerSettings, Lease, Turn, TurnAnswer, WorkerIdentity } from '../queue/queue.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { Predecessor } from '../task/flow.ts'
 import type { TaskSource } from '../worker/task-source.ts'
-import { leaseOf, logsText, outcomeText, renewalText, renewedOf, settledOf, type TurnJson } from './turn-json.ts'
+import {
+  handlerText,
+  leaseOf,
+  logsText,
+  outcomeText,
+  renewalText,
+  renewedOf,
+  settledOf,
+  type TurnJson,
+} from './turn-json.ts'
 
 /** Types of one worker, and items of one call. */
 const TYPES_MAX = 100
@@ -16,6 +25,10 @@ const TIMEOUT_MS = 30_000
 const CLOCK_CALLS = 8
 const DATE_MS = 1_000
 const REMEDY = 'start several workers, each with some of the handlers'
+
+type Undeclared = (types: readonly string[], why: string) => void
+/** Refusals of a server that does not take settings of handlers: for this key, or in its version. */
+const UNDECLARED: readonly string[] = ['forbidden', 'not_found', 'method_not_allowed']
 
 /** A call that waits for tasks. */
 interface Waiting {
@@ -42,8 +55,12 @@ export class RemoteSource implements TaskSource {
   /** How far this machine's clock seemed to be ahead of the server's, in the latest calls. */
   readonly #ahead: number[] = []
 
-  constructor(server: Server) {
+  readonly #undeclared: Undeclared
+
+  /** @param undeclared called with handlers whose settings the server does not take, and the reason */
+  constructor(server: Server, undeclared: Undeclared = () => undefined) {
     this.#server = server
+    this.#undeclared = undeclared
     this.url = server.url
     this.key = server.key
   }
@@ -61,8 +78,23 @@ export class RemoteSource implements TaskSource {
     await this.#call(`{${claimText(worker, 0)}}`)
   }
 
-  /** The server learns the types from the turns. Their other settings belong to it. */
-  async declareHandlers(): Promise<void> {}
+  /**
+   * Where the server does not take the settings, it runs the tasks without them: the turns make the types known.
+   * @throws XQueueError `engine_unavailable`, or a refusal of their values
+   */
+  async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
+    const computed = [...handlers].filter(([, { defaults }]) => defaults.usesOfPayload)
+    for (const [type] of computed) {
+      this.#undeclared([type], 'its `uses` is a function, which only a server or a worker on the store can call')
+    }
+    const texts = [...handlers].filter((one) => !computed.includes(one)).map((one) => handlerText(...one))
+    try {
+      for (const chunk of chunksOf(texts)) await this.#post('/handlers', `{"handlers":[${chunk.join(',')}]}`)
+    } catch (error) {
+      if (!(error instanceof XQueueError && UNDECLARED.includes(error.code))) throw error
+      this.#undeclared([...handlers.keys()], error.message)
+    }
+  }
 
   async predecessor(lease: string, id: string): Promise<Predecessor | null> {
     const path = `/leases/${encodeURIComponent(lease)}/predecessors/${encodeURIComponent(id)}`
@@ -166,6 +198,10 @@ export class RemoteSource implements TaskSource {
   }
 
   async #call(text: string, signal?: AbortSignal): Promise<{ json: TurnJson; aheadMs: number }> {
+    return { json: await this.#post<TurnJson>('/tasks/turn', text, signal), aheadMs: this.#aheadMs }
+  }
+
+  async #post<T>(path: string, text: string, signal?: AbortSignal): Promise<T> {
     const timeout = AbortSignal.timeout(TIMEOUT_MS)
     const answered = (headers: Headers) => this.#compareClocks(Date.parse(headers.get('Date') ?? ''))
     const options = {
@@ -175,10 +211,7 @@ export class RemoteSource implements TaskSource {
       answered,
     }
     try {
-      return {
-        json: await call<TurnJson>(this.#server, 'POST', '/tasks/turn', undefined, options),
-        aheadMs: this.#aheadMs,
-      }
+      return await call<T>(this.#server, 'POST', path, undefined, options)
     } catch (error) {
       if (!timeout.aborted) throw error
       throw new XQueueError('engine_unavailable', `${this.url} has not answered for ${TIMEOUT_MS / 1_000} seconds`)

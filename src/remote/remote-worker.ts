@@ -1,7 +1,6 @@
 import type { Logger } from 'pino'
 import type { Server } from '../client/call.ts'
 import type { Config } from '../config/config.ts'
-import { RETRY_DEFAULTS } from '../task/retry.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
 import { Worker } from '../worker/worker.ts'
 import { RemoteSource } from './remote-source.ts'
@@ -21,7 +20,10 @@ export async function startRemoteWorker(
   handlers: ReadonlyMap<string, RegisteredHandler>,
   logger: Logger,
 ): Promise<Worker> {
-  const source = new RemoteSource(server)
+  const source = new RemoteSource(server, (types, why) => {
+    const remedy = 'set them at the server (`xqueue limit`, `xqueue declare`) or with each task'
+    logger.warn({ types, why }, `the server does not take the settings of handlers: ${remedy}`)
+  })
   const worker = new Worker({
     queue: source,
     handlers,
@@ -33,26 +35,6 @@ export async function startRemoteWorker(
     ...(id ? { id } : {}),
   })
   await source.register(worker.identity)
-  warnOfSettings(handlers, logger)
   await worker.start()
   return worker
-}
-
-/** The API has no call with which a worker sets them. */
-function warnOfSettings(handlers: ReadonlyMap<string, RegisteredHandler>, logger: Logger): void {
-  for (const [type, { maxConcurrency, groupConcurrency, groupTurns, rate, defaults, retry, retention }] of handlers) {
-    const set = {
-      concurrency: maxConcurrency !== null,
-      groupConcurrency: groupConcurrency !== null,
-      groupTurns: groupTurns !== 'tasks',
-      rate: rate !== null,
-      retention: Object.keys(retention).length > 0,
-      retry: Object.entries(RETRY_DEFAULTS).some(([name, value]) => retry[name as keyof typeof retry] !== value),
-      'maxRetry, queueTimeout or processTimeout': Object.keys(defaults).length > 0,
-    }
-    const ignored = Object.entries(set).flatMap(([name, isSet]) => (isSet ? [name] : []))
-    if (ignored.length === 0) continue
-    const remedy = 'set them at the server (`xqueue limit`, `xqueue declare`) or with each task'
-    logger.warn({ type, ignored }, `a worker over HTTP does not send these settings of its handler: ${remedy}`)
-  }
 }

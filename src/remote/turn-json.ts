@@ -1,4 +1,4 @@
-import type { Lease, Renewed, Settled, Turn } from '../queue/queue.ts'
+import type { HandlerSettings, Lease, Rate, Renewed, Settled, Turn } from '../queue/queue.ts'
 import { ERRORS, type ErrorCode, XQueueError } from '../task/errors.ts'
 import type { Predecessor } from '../task/flow.ts'
 import { textOf } from '../task/json.ts'
@@ -6,7 +6,7 @@ import type { AttemptLog } from '../task/log-line.ts'
 import { type TaskJson, taskOfJson } from '../task/task-json.ts'
 import type { Uses } from '../task/uses.ts'
 
-/** The wire format of POST /api/v1/tasks/turn, from the side of a worker. */
+/** The wire formats of POST /api/v1/tasks/turn and /api/v1/handlers, from the side of a worker. */
 
 interface Problem {
   code: string
@@ -82,4 +82,37 @@ export function leaseOf({ lease, expires_at, task: json, predecessors }: TurnJso
 
 function codeOf({ code }: Problem): ErrorCode {
   return Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'internal'
+}
+
+/** The settings of a handler; the server does not need its payload's schema, because the worker validates. */
+export function handlerText(type: string, settings: HandlerSettings): string {
+  const { maxConcurrency, groupConcurrency, groupTurns, rate, retry, limits = {}, retention = {} } = settings
+  const { maxRetry, queueTimeoutMs, processTimeoutMs, uses } = settings.defaults
+  const { baseMs, factor, capMs, jitter } = retry
+  return JSON.stringify({
+    type,
+    concurrency: maxConcurrency,
+    group_concurrency: groupConcurrency,
+    group_turns: groupTurns,
+    rate: rateJson(rate),
+    uses,
+    limits: mapped(limits, ({ max, rate: of }) => ({ max, rate: rateJson(of) })),
+    max_retry: maxRetry,
+    queue_timeout: seconds(queueTimeoutMs),
+    process_timeout: seconds(processTimeoutMs),
+    retry: { base: seconds(baseMs), factor, cap: seconds(capMs), jitter },
+    retention: mapped(retention, seconds),
+  })
+}
+
+function rateJson(rate: Rate | null) {
+  return rate && { max: rate.max, per: seconds(rate.perMs) }
+}
+
+function seconds(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : ms / 1_000
+}
+
+function mapped<Value, To>(values: Readonly<Record<string, Value>>, to: (value: Value) => To): Record<string, To> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, to(value)]))
 }

@@ -38,6 +38,10 @@ const Explanation = titled(
     ),
     ahead: count('Number of tasks that run before it'),
     waits_for: Type.Array(Type.String(), { description: 'The tasks that it still waits for' }),
+    successors: Type.Array(Type.String(), {
+      description: 'The first 100 tasks that name it in `after` and that its end has not released, oldest first',
+    }),
+    has_more_successors: Type.Boolean(),
     until: timeOrNull('Time of the next possible change'),
   }),
 )
@@ -57,7 +61,7 @@ export function explainRoutes({ queue }: ServerContext): Route[] {
         const { id } = request.params as { id: string }
         const explanation = await queue.explain(id)
         if (!explanation) throw noTask(id)
-        const { reason, task, holders, maxConcurrency, limits, ahead, waitsFor, until } = explanation
+        const { reason, task, holders, maxConcurrency, limits, ahead, waitsFor, successors, until } = explanation
         return {
           id,
           type: task.type,
@@ -71,6 +75,8 @@ export function explainRoutes({ queue }: ServerContext): Route[] {
           }),
           ahead,
           waits_for: waitsFor,
+          successors,
+          has_more_successors: explanation.hasMoreSuccessors,
           until: isoTime(until),
         }
       },

@@ -108,6 +108,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     answer: {
       ...{ id, type: 'example', group: null, status: 'pending', reason: 'limit_reached', max_concurrency: 1 },
       ...{ holders: [holder], limits: [inTheWay], ahead: 0, waits_for: [], until: null },
+      ...{ successors: [], has_more_successors: false },
     },
   },
   'GET /api/v1/tasks/:id/attempts': {
@@ -155,6 +156,10 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   'DELETE /api/v1/batches/:batch': { id: 'cancelBatch', tag: 'Batches', answer: { count: 1 } },
   'POST /api/v1/batches/:batch/retry': { id: 'retryBatch', tag: 'Batches', answer: { count: 1 } },
+  'POST /api/v1/handlers': {
+    ...{ id: 'declareHandlers', tag: 'Leases', answer: { handlers: ['email'], count: 1 } },
+    request: { handlers: [{ type: 'email', concurrency: 5, rate: { max: 100, per: '1m' }, retry: { base: '2s' } }] },
+  },
   'GET /api/v1/handlers': { id: 'listHandlers', tag: 'Types', answer: { handlers: ['email', 'example'], count: 2 } },
   'GET /api/v1/types': { id: 'listTypes', tag: 'Types', answer: { types: [type], count: 1 } },
   'POST /api/v1/types/:type': {

@@ -15,6 +15,7 @@ import { admitKnown, connectionOptions, PATIENCE, watchConnections } from './con
 import { eventRoutes } from './events.ts'
 import { explainRoutes } from './explain.ts'
 import { fastifyInstance } from './fastify-instance.ts'
+import { handlerRoutes } from './handlers.ts'
 import { addHeaders } from './headers.ts'
 import { historyRoutes } from './history.ts'
 import { keyRoutes } from './keys.ts'
@@ -43,6 +44,7 @@ const RESOURCES = [
   logRoutes,
   historyRoutes,
   batchRoutes,
+  handlerRoutes,
   typeRoutes,
   limitRoutes,
   scheduleRoutes,

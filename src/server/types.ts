@@ -81,10 +81,9 @@ export interface RateInput {
   per?: number | string
 }
 
-/** /api/v1/handlers, /types and /concurrency. */
+/** /api/v1/types and /concurrency. */
 export function typeRoutes(context: ServerContext): Route[] {
   return [
-    listHandlers(context),
     listTypes(context),
     setType(context),
     pauseType(context),
@@ -94,20 +93,6 @@ export function typeRoutes(context: ServerContext): Route[] {
     getLimit(context),
     setLimit(context),
   ]
-}
-
-function listHandlers({ queue }: ServerContext): Route {
-  return {
-    method: 'GET',
-    url: '/api/v1/handlers',
-    scope: 'read',
-    summary: 'List the task types that can be submitted',
-    answers: { 200: listOf('handlers', Type.String(), 'HandlerList') },
-    handler: async () => {
-      const handlers = (await queue.types()).map(({ type }) => type)
-      return { handlers, count: handlers.length }
-    },
-  }
 }
 
 function listTypes({ queue }: ServerContext): Route {

@@ -96,12 +96,20 @@ export interface TypeSettings {
   retention: TypeRetention
 }
 
+/** One more than are shown, so that it is known whether there are more. */
+export const SUCCESSORS_READ_MAX = 101
+
 export interface TaskFacts {
   task: Task
   /** If it is ready: the number of tasks of its type that run before it, at most 10,000. */
   ahead: number
   /** The predecessors that it still waits for. */
   waitsFor: readonly string[]
+  /**
+   * The tasks that name it in `after` and that its end has not released, oldest first, at most `SUCCESSORS_READ_MAX`:
+   * those that wait for it, and those that were canceled meanwhile.
+   */
+  successors: readonly string[]
   /** The limit of its group, which may have its own; null: none. */
   groupLimit: number | null
   /** Those of the type's holders that hold a permit of the task's group. */

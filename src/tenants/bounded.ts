@@ -175,7 +175,7 @@ export class BoundedQueue implements Queue {
     const found = await this.#queue.explain(id)
     if (!found || !this.#has(found.task)) return null
     const [task] = await this.#shown([found.task])
-    const visible = await this.#visible(found.waitsFor)
+    const visible = await this.#visible([...found.waitsFor, ...found.successors])
     const holders = this.#holders(found.holders)
     const ahead = this.#bounds.groups && found.ahead > 0 ? await this.#ahead(found.task) : found.ahead
     // The expiry of another tenant's permit is hidden.
@@ -188,6 +188,7 @@ export class BoundedQueue implements Queue {
       limits: found.limits.map((limit) => ({ ...limit, holders: this.#holders(limit.holders) })),
       ahead,
       waitsFor: found.waitsFor.filter((id) => visible.has(id)),
+      successors: found.successors.filter((id) => visible.has(id)),
       until: isOwnEnd || !found.reason.endsWith('limit_reached') ? found.until : null,
     }
   }

@@ -7,6 +7,7 @@ import { type Program, startProgram } from '../fixtures/program.ts'
 import { LANGUAGES } from './languages.ts'
 
 const TURN = '/api/v1/tasks/turn'
+const HANDLERS = '/api/v1/handlers'
 
 describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (language, { command, env, build }) => {
   let server: Program
@@ -51,7 +52,7 @@ describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (languag
     // Three tasks at once, so 100 reports would do.
     expect(reports().length).toBeLessThan(250)
     expect(between.calls.length).toBeLessThan(400)
-    expect(between.calls.every(({ path }) => path === TURN)).toBe(true)
+    expect(between.calls.every(({ path }) => path === TURN || path === HANDLERS)).toBe(true)
   })
 
   it.each(['call', 'answer'] as const)('report again after the %s was lost', async (moment) => {
@@ -74,7 +75,7 @@ describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (languag
   if (language === 'typescript') return
 
   it('are single calls to a server that does not support turns', async () => {
-    await start((call) => (call.path === TURN ? call.refuse(404) : call.forward()))
+    await start((call) => ([TURN, HANDLERS].includes(call.path) ? call.refuse(404) : call.forward()))
     await ended(await submit(20))
     const never = await server.submit('never')
     const big = await server.submit('big')
@@ -85,6 +86,6 @@ describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (languag
     expect((await server.call('DELETE', `/tasks/${steps}`)).status).toBe(202)
     await server.until(steps, { status: 'canceled' })
     const verbs = new Set(between.calls.map(({ path }) => path.split('/').at(-1)))
-    expect([...verbs].sort()).toEqual(['complete', 'consume', 'fail', 'heartbeat', 'turn'])
+    expect([...verbs].sort()).toEqual(['complete', 'consume', 'fail', 'handlers', 'heartbeat', 'turn'])
   })
 })

@@ -57,6 +57,15 @@ async function watch({ lease, signal }: HandlerContext): Promise<never> {
 const handlers = defineHandlers({
   echo: { run: ({ payload }: TaskWith<unknown>, { attempt }) => ({ payload, attempt }) },
   steps: {
+    concurrency: 70,
+    groupConcurrency: 7,
+    rate: { max: 900, per: '1m' },
+    uses: { declared: 2 },
+    limits: { declared: { max: 90 } },
+    maxRetry: 5,
+    queueTimeout: '2h',
+    retry: { base: '3s', jitter: 0 },
+    retention: { failed: '9d' },
     run: async ({ payload }: TaskWith<{ steps: number }>, { progress, signal, log }) => {
       for (let step = 0; step < payload.steps; step++) {
         progress({ step })

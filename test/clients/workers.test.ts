@@ -73,6 +73,20 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(wordless, { status: 'failed', error: unreadable, attempts: 1 })
   })
 
+  it('declares limits and defaults of its types', async () => {
+    await start()
+    const { types } = (await server.get('/types')).body
+    expect(types.find(({ type }: { type: string }) => type === 'steps')).toMatchObject({
+      ...{ max_concurrency: 70, group_concurrency: 7, rate: { max: 900, per: 60 } },
+      retention: { success: null, failed: 9 * 86_400 },
+    })
+    expect((await server.get('/limits/declared')).body).toMatchObject({ max: 90 })
+    const id = await server.submit('steps', { steps: 1 }, { delay: 60 })
+    expect((await server.get(`/tasks/${id}`)).body).toMatchObject({
+      ...{ max_retry: 5, queue_timeout: 7_200, process_timeout: 300, uses: { declared: 2 } },
+    })
+  })
+
   it('logs each failed attempt with its error and stack, and a hold as none', async () => {
     await start()
     await server.untilHandled('limited')

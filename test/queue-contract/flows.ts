@@ -55,6 +55,29 @@ export function flowsContract(fixture: Fixture): void {
       ])
     })
 
+    it('lists the tasks that wait for a task, oldest first, and those that its failure canceled', async () => {
+      const successors = async (id: string) => {
+        const { successors: ids, hasMoreSuccessors } = (await fixture.queue.explain(id))!
+        return { ids, hasMoreSuccessors }
+      }
+      const [a, b] = await submitAll({ maxRetry: 0 }, { maxRetry: 0 })
+      const after = Array.from({ length: 101 }, (_, index) => ({ after: index === 0 ? [b!.id, a!.id] : [a!.id] }))
+      const waiting = (await submitAll(...after)).map(({ id }) => id)
+      await settled()
+      expect(await successors(a!.id)).toEqual({ ids: waiting.slice(0, 100), hasMoreSuccessors: true })
+      expect(await successors(b!.id)).toEqual({ ids: waiting.slice(0, 1), hasMoreSuccessors: false })
+      const leases = await claim(2)
+      await succeed(leases.find(({ task }) => task.id === a!.id)!.lease)
+      await settled()
+      expect(await successors(a!.id)).toEqual({ ids: [], hasMoreSuccessors: false })
+      await fail(leases.find(({ task }) => task.id === b!.id)!.lease)
+      await eventually(waiting[0]!, 'canceled')
+      expect((await successors(b!.id)).ids).toEqual([waiting[0]])
+      await fixture.queue.erase([waiting[0]!])
+      await settled()
+      expect((await successors(b!.id)).ids).toEqual([])
+    })
+
     it('accepts a graph in one batch, where a task names earlier ones by index', async () => {
       const [first, left, right, last] = await submitAll(
         {},

@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { createClient, defineHandlers, type Log, startWorker, type TaskWith } from '../../src/index.ts'
+import { completeSpec } from '../../src/task/task.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { HttpProxy } from '../fixtures/http-proxy.ts'
 import { endAtExit } from '../fixtures/processes.ts'
@@ -125,13 +126,53 @@ it('keeps the call that waits for tasks open while it reports', async () => {
   between.stop()
 })
 
-it('warns of settings of handlers that the server does not learn over HTTP', async () => {
+it('declares the settings of its handlers, which an operator can overrule', async () => {
+  const limited = {
+    concurrency: 1,
+    groupConcurrency: 2,
+    groupTurns: 'time',
+    rate: { max: 500, per: '1m' },
+    uses: { licenses: 2 },
+    limits: { licenses: { max: 3, rate: { max: 90, per: 1 } } },
+    maxRetry: 1,
+    queueTimeout: '1h',
+    processTimeout: 0.5,
+    retry: { base: 0.25, cap: '9s', factor: 3, jitter: 0 },
+    retention: { success: '1h', failed: 0 },
+    run: () => 1,
+  } as const
   lines.length = 0
-  const limited = { limited: { concurrency: 5, maxRetry: 1, run: () => 1 }, plain: { run: () => 1 } }
-  await using _ = await worker({ handlers: limited })
-  const warned = lines.filter(({ message }) => message?.includes('does not send these settings'))
-  const ignored = ['concurrency', 'maxRetry, queueTimeout or processTimeout']
-  expect(warned.map(({ fields }) => fields)).toEqual([{ type: 'limited', ignored }])
+  await using _ = await worker({ handlers: { limited } })
+  const operator = createClient(server.url, { key: await server.key(['admin']) })
+  const declared = async () => (await operator.types.list()).find(({ type }) => type === 'limited')
+  expect(await declared()).toMatchObject({
+    ...{ maxConcurrency: 1, groupConcurrency: 2, groupTurns: 'time', rate: { max: 500, per: 60 } },
+    retention: { success: 3_600, failed: 0, canceled: null, timeout: null },
+  })
+  expect(await operator.limits.get('licenses')).toMatchObject({ max: 3, rate: { max: 90, per: 1 } })
+  const { id } = await createClient(server.url, { key }).submit('limited', {}, { delay: 3_600 })
+  expect(await operator.get(id)).toMatchObject({
+    ...{ maxRetry: 1, queueTimeout: 3_600, processTimeout: 0.5, uses: { licenses: 2 } },
+  })
+  await operator.limits.set('type:limited', { max: 7 })
+  await using __ = await worker({ handlers: { limited: { ...limited, concurrency: 4 } } })
+  expect(await declared()).toMatchObject({ maxConcurrency: 7 })
+  expect(lines.filter(({ message }) => message?.includes('does not take the settings'))).toEqual([])
+})
+
+it('runs without the settings that the server does not take, and says why', async () => {
+  lines.length = 0
+  const bounded = await server.key(['work'], { bounds: { types: ['bounded', 'computed'], groups: null } })
+  const some = { bounded: { concurrency: 1, run: () => 1 }, computed: { uses: () => ({ gpu: 1 }), run: () => 1 } }
+  for (const type of Object.keys(some)) await server.queue.configureType(type, { declared: true })
+  await using _ = await worker({ handlers: some, key: bounded })
+  const warned = lines.filter(({ message }) => message?.includes('does not take the settings'))
+  expect(warned.map(({ fields }) => fields)).toEqual([
+    { types: ['computed'], why: expect.stringContaining('is a function') },
+    { types: ['bounded', 'computed'], why: expect.stringContaining('a key with bounds cannot declare handlers') },
+  ])
+  const [submitted] = await server.queue.submit([completeSpec({ type: 'bounded' })])
+  await server.as(await server.key(['admin'])).until(submitted!.task.id, { status: 'success', result: 1 })
 })
 
 it('is started by the command line, with the key of the environment', async () => {

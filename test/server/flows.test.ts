@@ -53,6 +53,8 @@ describe('a graph in one batch', () => {
     })
     expect(await task(first!)).toMatchObject({ after: [], batch: 'graph' })
     expect(await get(`/tasks/${last}/explain`)).toMatchObject({ reason: 'waits_for_tasks', waits_for: [right, left] })
+    const explanation = await get(`/tasks/${first}/explain`)
+    expect(explanation).toMatchObject({ successors: [left, right], has_more_successors: false })
     expect(await succeed('one')).toBe(first)
     const middle = await take(9)
     expect(middle.map((lease: { task: { id: string } }) => lease.task.id).sort()).toEqual([left, right].sort())

@@ -141,4 +141,17 @@ Worker(
     concurrency=3,
     shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,
     worker_id="worker-under-test",
+    settings={
+        "steps": {
+            "concurrency": 70,
+            "group_concurrency": 7,
+            "rate": {"max": 900, "per": "1m"},
+            "uses": {"declared": 2},
+            "limits": {"declared": {"max": 90}},
+            "max_retry": 5,
+            "queue_timeout": "2h",
+            "retry": {"base": "3s", "jitter": 0},
+            "retention": {"failed": "9d"},
+        }
+    },
 ).run()

@@ -64,6 +64,9 @@ class Worker:
     after the type's back-off; `DoNotRetry`, `RetryAfter` and `RateLimited` steer that. SIGTERM and SIGINT stop the worker: it takes no
     more tasks and gives the running ones `shutdown` seconds. What is left then goes to another worker when its lease
     ends, and costs no attempt; so do the tasks of a worker that dies. A handler must therefore stand to run twice.
+
+    `settings` declares limits and defaults of types at the start, with the fields of `POST /api/v1/handlers`, as in
+    `{"resize": {"concurrency": 2, "rate": {"max": 100, "per": "1m"}}}`. Operators overrule them.
     """
 
     def __init__(
@@ -74,10 +77,14 @@ class Worker:
         concurrency: int = 4,
         shutdown: float = 30.0,
         worker_id: str | None = None,
+        settings: Mapping[str, Mapping[str, Json]] | None = None,
     ) -> None:
         if not handlers:
             raise ValueError('handlers is empty: give at least one, as {"resize": resize}')
+        if strangers := set(settings or ()) - set(handlers):
+            raise ValueError(f"settings of {', '.join(sorted(strangers))}: there is no handler of that type")
         self._handlers = dict(handlers)
+        self._undeclared = dict(settings or {})
         self._types = sorted(self._handlers)
         self._client = client or Client()
         self._concurrency = concurrency
@@ -141,12 +148,11 @@ class Worker:
         """Waits for tasks while there is room."""
         first, longest = BACKOFF_SECONDS
         delay = first
-        while room := self._wait_for_room():
+        goes_on = True
+        while goes_on:
             try:
-                # On a connection of its own: when that breaks, the server releases what it has just claimed for it.
-                self._take(
-                    (), (), room, timeout=CONSUME_SILENCE_SECONDS_MAX, wait=CONSUME_SECONDS, connection=self._poll
-                )
+                self._declare()
+                goes_on = self._wait_for_tasks()
             except XQueueError as error:
                 if self._stopping.is_set():
                     return
@@ -160,6 +166,26 @@ class Worker:
                 if delay != first:
                     log.info("tasks can be taken again")
                 delay = first
+
+    def _declare(self) -> None:
+        if not self._undeclared:
+            return
+        handlers = [{**settings, "type": name} for name, settings in self._undeclared.items()]
+        try:
+            self._client.call("POST", "/handlers", {"handlers": handlers}, patience=0)
+        except XQueueError as error:
+            # For a key with bounds, and in older versions, the settings belong to the server alone.
+            if error.status not in (403, 404, 405):
+                raise
+            log.warning("the server does not take the settings of %s: %s", ", ".join(self._undeclared), error)
+        self._undeclared = {}
+
+    def _wait_for_tasks(self) -> bool:
+        room = self._wait_for_room()
+        if room:
+            # On a connection of its own: when that breaks, the server releases what it has just claimed for it.
+            self._take((), (), room, timeout=CONSUME_SILENCE_SECONDS_MAX, wait=CONSUME_SECONDS, connection=self._poll)
+        return room > 0
 
     def _take(
         self,

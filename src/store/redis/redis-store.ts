@@ -4,6 +4,7 @@ import type { TaskSpec } from '../../task/task.ts'
 import { refuseUnstorable, storableTurn } from '../admission.ts'
 import { Batcher } from '../batcher.ts'
 import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
+import { SUCCESSORS_READ_MAX } from '../facts.ts'
 import type { HistoryQuery } from '../history.ts'
 import { closedError, unknownType } from '../refusals.ts'
 import type { Completeness, Remembered, State } from '../state.ts'
@@ -234,10 +235,11 @@ export class RedisStore implements State {
     }
     const found = (await this.#queries.find([query.task])).get(query.task)
     const { type } = found?.task ?? {}
-    const [facts, workers, ahead, limits] = await Promise.all([
+    const [facts, workers, ahead, successors, limits] = await Promise.all([
       this.#inspection.inspect({ ...query, types: type === undefined ? [] : [type] }),
       type === undefined ? [] : this.#inspection.workersOf(type),
       found?.task.status === 'pending' ? this.#queries.ahead(query.task) : 0,
+      found ? this.#queries.successors(query.task, SUCCESSORS_READ_MAX) : [],
       this.#limits.facts(found?.task.uses ?? [], query.holders ?? false),
     ])
     if (!found) return facts
@@ -247,7 +249,7 @@ export class RedisStore implements State {
     const holdersOfGroup = facts.types
       .flatMap(({ holders }) => holders)
       .filter((holder) => group !== null && holder.group === group)
-    return { ...facts, limits, workers, task: { ...found, ahead, groupLimit, holdersOfGroup } }
+    return { ...facts, limits, workers, task: { ...found, ahead, successors, groupLimit, holdersOfGroup } }
   }
 
   async history(query: HistoryQuery) {

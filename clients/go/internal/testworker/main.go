@@ -235,6 +235,7 @@ func main() {
 	client.Patience = -1
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	retries, jitter := 5, 0.0
 	worker := xqueue.Worker{
 		Client: client,
 		Handlers: map[string]xqueue.Handler{
@@ -242,6 +243,17 @@ func main() {
 			"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly,
 			"limited": limited, "metered": metered, "talks": talks, "watch": watch, "gated": gated,
 		},
+		Settings: map[string]xqueue.HandlerSettings{"steps": {
+			Concurrency:      70,
+			GroupConcurrency: 7,
+			Rate:             &xqueue.Rate{Max: 900, Per: "1m"},
+			Uses:             map[string]int{"declared": 2},
+			Limits:           map[string]xqueue.NamedLimit{"declared": {Max: 90}},
+			MaxRetry:         &retries,
+			QueueTimeout:     "2h",
+			Retry:            &xqueue.Backoff{Base: "3s", Jitter: &jitter},
+			Retention:        map[string]string{"failed": "9d"},
+		}},
 		Concurrency: 3,
 		Shutdown:    time.Duration(shutdown * float64(time.Second)),
 		ID:          "worker-under-test",

@@ -113,6 +113,21 @@ export class Queries {
     return found
   }
 
+  /** The tasks that the end of a task has not released, oldest first. */
+  async successors(id: string, max: number): Promise<string[]> {
+    const place = placeOf(id)
+    const ids: string[] = []
+    for (let behind: string | null = ''; place && behind !== null && ids.length < max; ) {
+      const args: (string | number)[] = [place.ref, behind, max]
+      const [last, ...names] = await this.#database.run<string[]>('successors', place.partition, args)
+      const some = names.map(idOfName)
+      const kept = await this.find(some, true)
+      ids.push(...some.filter((one) => kept.has(one)))
+      behind = last || null
+    }
+    return ids.slice(0, max)
+  }
+
   async attempts(ids: readonly string[]): Promise<KeptAttempts[]> {
     const kept = new Map<string, KeptAttempts>()
     const places = ids.flatMap((id) => {

@@ -20,6 +20,10 @@ SELECT DISTINCT p.successor AS seq, t.status, t.on_failure
 FROM predecessors p JOIN tasks t ON t.seq = p.successor
 WHERE p.outcome IS NULL AND p.id = ? AND p.successor > ? ORDER BY p.successor LIMIT 0 + ?;
 
+-- name: successorsOf
+SELECT DISTINCT t.id, p.successor FROM predecessors p JOIN tasks t ON t.seq = p.successor
+WHERE p.outcome IS NULL AND p.id = ? ORDER BY p.successor LIMIT 0 + ?;
+
 -- name: putOff
 INSERT INTO put_off (id, behind) VALUES (?, ?);
 

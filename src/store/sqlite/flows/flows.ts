@@ -75,6 +75,11 @@ export class Flows {
     return fate
   }
 
+  /** The tasks that its end has not released, oldest first. */
+  successorsOf(id: string, max: number): string[] {
+    return this.#database.all('successorsOf', id, max).map((row) => row.id as string)
+  }
+
   /**
    * A task has ended: decides on its successors. One transaction handles a bounded number of them, because all other
    * calls wait for it; the rest is recorded in the same transaction, and handled in the next ones.

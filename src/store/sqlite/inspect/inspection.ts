@@ -1,4 +1,5 @@
 import { noStoredCounts, type StoredStatus, WAITING_STATUSES } from '../../../task/status.ts'
+import { SUCCESSORS_READ_MAX } from '../../facts.ts'
 import type { RecentRates } from '../../rates.ts'
 import type { Facts, Holder, InspectQuery, StoreOptions, TaskFacts, TypeFacts, WorkerInfo } from '../../store.ts'
 import type { Database, Row } from '../database/database.ts'
@@ -87,6 +88,7 @@ export class Inspection {
       task,
       ahead: row.status === 'pending' ? this.#groups.ahead(ready, AHEAD_MAX) : 0,
       waitsFor: row.status === 'dependent' ? this.#flows.awaitedBy(row.seq as number) : [],
+      successors: this.#flows.successorsOf(task.id, SUCCESSORS_READ_MAX),
       groupLimit: group === null ? null : this.#planner.groupLimit(type).of(group),
       holdersOfGroup: group === null ? [] : this.#database.all('holdersInGroup', type, group).map(holderOf),
     }
