@@ -106,7 +106,7 @@ export function handlerText(type: string, settings: HandlerSettings): string {
 }
 
 function rateJson(rate: Rate | null) {
-  return rate && { max: rate.max, per: seconds(rate.perMs) }
+  return rate === null ? undefined : { max: rate.max, per: seconds(rate.perMs) }
 }
 
 function seconds(ms: number | undefined): number | undefined {

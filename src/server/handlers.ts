@@ -8,7 +8,7 @@ import { FINAL_STATUSES, type FinalStatus } from '../task/status.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, TypeNameSchema, UsesSchema } from '../task/task-input.ts'
 import { USES_LIMITS, type Uses, usesErrors } from '../task/uses.ts'
-import { listOf, nullable } from './fields.ts'
+import { listOf } from './fields.ts'
 import { NamedTypes } from './named-types.ts'
 import type { Route, ServerContext } from './route.ts'
 import { GroupTurnsSchema } from './type-json.ts'
@@ -27,12 +27,15 @@ const HandlerInputSchema = Type.Object(
     concurrency: optional(MaxSchema),
     group_concurrency: optional(MaxSchema),
     group_turns: optional(GroupTurnsSchema),
-    rate: optional(nullable(RateInputSchema, 'Null: no rate')),
+    rate: optional(RateInputSchema),
     uses: optional(UsesSchema),
     limits: optional(
       Type.Record(
         Type.String({ minLength: 1, maxLength: USES_LIMITS.nameCharsMax }),
-        Type.Object({ max: optional(MaxSchema), rate: optional(nullable(RateInputSchema, 'Null: no rate')) }, closed),
+        Type.Object(
+          { max: optional(MaxSchema), rate: optional(RateInputSchema) },
+          { ...closed, title: 'DeclaredLimit' },
+        ),
         { maxProperties: LIMITS_DECLARED_MAX, description: 'Named limits, which any handler can use' },
       ),
     ),
@@ -67,9 +70,9 @@ interface HandlerInput {
   concurrency?: number | null
   group_concurrency?: number | null
   group_turns?: GroupTurns
-  rate?: RateInput | null
+  rate?: RateInput
   uses?: Uses
-  limits?: Record<string, { max?: number | null; rate?: RateInput | null }>
+  limits?: Record<string, { max?: number | null; rate?: RateInput }>
   max_retry?: number
   queue_timeout?: DurationInput
   process_timeout?: DurationInput
@@ -160,7 +163,7 @@ function settingsOf(input: HandlerInput, at: string): Omit<HandlerSettings, 'pay
 
 function limitsOf(input: NonNullable<HandlerInput['limits']>, at: string): Record<string, LimitSettings> {
   return Object.fromEntries(
-    Object.entries(input).map(([name, { max = null, rate = null }]) => {
+    Object.entries(input).map(([name, { max = null, rate }]) => {
       const handler = { max, rate: rate ? rateOf(rate, `${at}.${name}.rate.per`) : null }
       try {
         refuseLimitChange(name, { handler })
