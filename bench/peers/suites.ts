@@ -41,7 +41,8 @@ interface Measure {
 /** What a smoke test runs: each role of each program once. */
 const SMOKE = ['submit-100', 'work-10', '10 ms', '100/s']
 const BYTES = 100
-const warmupOf = (count: number) => Math.min(1_000, Math.ceil(count / 10))
+/** Programs that compile while they run reach their rate only after some 10,000 tasks. */
+const warmupOf = (count: number) => Math.min(20_000, count)
 const submits = (callers: number, share: number): Measure['run'] => {
   return (program, pids, tasks) => {
     const count = Math.ceil(tasks * share)
