@@ -26,6 +26,7 @@ import { keysContract } from './keys.ts'
 import { limitsContract } from './limits.ts'
 import { listContract } from './list.ts'
 import { logsContract } from './logs.ts'
+import { payloadsContract } from './payloads.ts'
 import { predecessorContract } from './predecessor.ts'
 import { randomRun } from './random.ts'
 import { RandomLimits } from './random-limits.ts'
@@ -98,6 +99,7 @@ export function queueContract(name: string, open: Open, randomRuns = 60, openFor
     attemptsContract(fixture)
     logsContract(fixture)
     eraseContract(fixture)
+    payloadsContract(fixture)
     retentionContract(fixture)
     flowsContract(fixture)
     predecessorContract(fixture)

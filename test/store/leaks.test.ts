@@ -48,6 +48,7 @@ class Life {
         batch: `b${round}`,
         priority: index % 2,
         tags: { a: LARGE.slice(0, 100) },
+        payload: LARGE,
       })),
       ...Array.from({ length: 5 }, () => ({ delayMs: 500, maxRetry: 0 })),
     ])

@@ -65,6 +65,7 @@ local function retry(step, ref)
   local again = flows.wait_again(step, ref, extras)
   if again == 'refused' then return again end
   attempts.keep_last(step, ref, text)
+  local payload = payloads.take_back(step, ref, ended.payload)
   call('DEL', step.prefix .. KEY.finished .. ref)
   done.note_taken_back(step, ref, ended.status)
   keep_key(step, labels_in(extras), nil)
@@ -72,9 +73,9 @@ local function retry(step, ref)
   step.opened = step.opened + 1
   limits.count(step, '#', extras, 1)
   if again == 'waits' then
-    flows.depend(step, lane, ref, pack_head(step, head), extras, ended.payload, 'null')
+    flows.depend(step, lane, ref, pack_head(step, head), extras, payload, 'null')
   else
-    enqueue(step, lane, ref, pack_head(step, head), extras, ended.payload, 'null')
+    enqueue(step, lane, ref, pack_head(step, head), extras, payload, 'null')
   end
   add_task_event(step, 'pending', lane, head, 'null', 'null', 'null', '')
   return 'changed'

@@ -59,6 +59,7 @@ const SHARED = [
   'types',
   'tasks',
   'leases',
+  'payloads',
   'attempts',
   'logs',
   'names',

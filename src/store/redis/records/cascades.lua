@@ -133,7 +133,7 @@ function remove_finished(step, ref, text, outcome)
     if not inform_rest(step, ref, status, outcome or outcome_of(kind, text)) then return false end
   end
   call('DEL', prefix .. KEY.finished .. ref, prefix .. KEY.copies .. ref, prefix .. KEY.attempts .. ref,
-    prefix .. KEY.logs .. ref)
+    prefix .. KEY.logs .. ref, prefix .. KEY.payload .. ref)
   for _, final in ipairs(FINAL_STATUSES) do
     call('HDEL', prefix .. KEY.taken_back, ref .. ' ' .. final)
   end

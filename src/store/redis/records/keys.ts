@@ -109,6 +109,8 @@ export const KEYS = {
   /** The earliest time at which a lease of a type may be due. */
   leases_due: 'leases_due',
   progress: 'progress',
+  /** The long payload of a task that has started. */
+  payload: 'payload:',
   /** Leases of a worker that it must cancel. */
   cancels: 'cancels:',
   finished: 'finished:',
@@ -192,9 +194,10 @@ export const KEYS = {
   typeset: 'typeset:',
   waiting_for_typeset: 'waiting_for_typeset:',
   waiting_typesets: 'waiting_typesets',
-  /** The process that sweeps; the previous version has one of its own. */
-  maintainer: 'maintainer',
-  maintainer_before: 'keeper',
+  /** The process that sweeps; each earlier version that stores tasks in another form has one of its own. */
+  maintainer: 'maintainer:2',
+  maintainer_before: 'maintainer',
+  maintainer_first: 'keeper',
   /** The API keys by their ids, and the secret that signs tokens; in the first partition. */
   api_keys: 'api_keys',
   secret: 'secret',
@@ -231,6 +234,8 @@ export const NO_EXTRAS = '{},null,null'
 
 /** Maximum bytes of messages to other partitions that are read at once. */
 export const MESSAGES_BYTES_MAX = 1024 * 1024
+/** From this size on, the payload of a started task is kept apart from its records (payloads.lua). */
+export const PAYLOAD_APART_BYTES = 1024
 
 /** Texts, booleans, lists and objects in Lua syntax; the names in objects are identifiers. */
 function luaLiteral(value: LuaValue): string {
@@ -272,6 +277,7 @@ export function luaConstants(database: Names & { kind: string }): Map<string, st
     ['CLUSTER', String(database.kind === 'cluster')],
     // Lua passes at most about 8000 values to a call.
     ['CHUNK', '4000'],
+    ['PAYLOAD_APART_BYTES', String(PAYLOAD_APART_BYTES)],
     ['ATTEMPTS_MAX', String(ATTEMPTS_MAX)],
     ['ATTEMPTS_BYTES_MAX', String(ATTEMPTS_BYTES_MAX)],
     ['LOG_BYTES_MAX', String(LOG_LIMITS.bytesMax)],

@@ -96,8 +96,10 @@ end
 
 -- The part of a record before its time of expiry is sent by the worker; the time, the entry and the attempts that
 -- follow have a fixed width: `<13 digits>|<24 digits>|0|`, and then the tail begins.
-local FRESH_TAIL_AT = 42
-local function tail_of_fresh(record, width) return record:sub(width + FRESH_TAIL_AT) end
+local function tail_of_fresh(record, width)
+  local tail_at = 42
+  return record:sub(width + tail_at)
+end
 
 -- Returns worker and extras of a tail; nil if the task has no extras and no error of a previous attempt.
 local function worker_and_extras(tail)

@@ -77,7 +77,9 @@ function refresh_totals(step)
   local prefix = step.prefix
   local counted_at, others = unpack(call('HMGET', prefix .. KEY.totals, 'counted_at', 'others'))
   if not counted_at or (others and counted_at + COUNTED_EVERY_MS < step.now) then count_all(step) end
-  if call('EXISTS', prefix .. KEY.maintainer_before) == 1 then call('HSET', prefix .. KEY.totals, 'others', '1') end
+  if call('EXISTS', prefix .. KEY.maintainer_before, prefix .. KEY.maintainer_first) > 0 then
+    call('HSET', prefix .. KEY.totals, 'others', '1')
+  end
 end
 
 end

@@ -19,7 +19,8 @@
 --              the type's zset `running`, whose size is checked against the limit
 --   finished   a text in `finished:<ref>`, and a place in the stream of its status, oldest first
 -- The text of a task consists of lines, which are JSON except for the first: head, extras (tags, key, group), payload,
--- error of the previous attempt. The text of a finished task also has error, progress and result.
+-- error of the previous attempt. The text of a finished task also has error, progress and result. A long payload of a
+-- task that has started is in `payload:<ref>` (payloads.lua).
 
 -- The functions that the store calls, by name; each file adds one.
 local steps = {}
@@ -53,6 +54,8 @@ local function begin(keys, args)
     counts = {}, events = {}, event_count = 0, wakes = {}, permits_freed = {}, broadcasts = {}, opened = 0,
     -- Tasks of groups that begin to wait: their texts, and the entries for the queues of their lanes (groups.lua).
     arrived = {}, arriving = {},
+    -- Payloads to be kept apart, and whether that is allowed (payloads.lua).
+    payloads_apart = {}, is_alone = nil,
     -- Written by `write_finished`: texts of tasks that ended, and their refs in the order of removal.
     finished_texts = {}, finished_refs = {},
     -- Refs and texts of the tasks that ended, and how many of these values have been processed; the number of

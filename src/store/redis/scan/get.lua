@@ -13,7 +13,7 @@ function steps.get(step)
     if found == 'dependent' then
       where = table.concat(awaited_by(step, ref, (names_in(extras_of(text)))), ' ')
     end
-    if found and bare then text = bare_text(text) end
+    if found then text = bare and bare_text(text) or payloads.complete(step, ref, text) end
     if bare and found == 'running' and #where > 24 then where = 'null' end
     answers[index] = found and { found, lane_by_ref(step, ref).name, text, where or '' } or false
   end

@@ -70,6 +70,8 @@ local function offer(step, page, ref, place, suits)
       if page.is_bare then
         text = bare_text(text)
         if found == 'running' and #where > 24 then where = 'null' end
+      else
+        text = payloads.complete(step, ref, text)
       end
       page.bytes_left = page.bytes_left - #text - (found == 'running' and #where or 0)
       page.answers[#page.answers + 1] = { ref, place, found, lane.name, text, where or '' }

@@ -187,7 +187,8 @@ local function give_back(step, task, lane, entry, group)
   local prefix, ref, head_text = step.prefix, task.ref, pack_head(step, task)
   if entry ~= ref:match('%.(.*)$') then call('HSET', prefix .. KEY.moved, ref, entry) end
   if group then
-    arrive(step, lane, group, entry, pack_task(head_text, task.extras, task.payload, task.error))
+    local payload = payloads.take_back(step, ref, task.payload)
+    arrive(step, lane, group, entry, pack_task(head_text, task.extras, payload, task.error))
     leave_group(step, lane, group, limits.group_of(group), ref, entry, task.worker)
   else
     call('HSET', prefix .. KEY.again, lane.no .. '.' .. entry, pack_again(head_text, task.error))
@@ -236,8 +237,10 @@ local function settle(step, outcome, lease, lane)
       keep_key(step, key, retention.kept_ms(step, lane.type, status))
       count(step, lane.type, status, 1)
     elseif tonumber(task.run_at) > step.now then
+      payload = payloads.take_back(step, ref, payload)
       delay(step, lane, ref, task.run_at, pack_head(step, task), extras, payload, error)
     else
+      payload = payloads.take_back(step, ref, payload)
       enqueue(step, lane, ref, pack_head(step, task), extras, payload, error)
     end
   end

@@ -64,7 +64,7 @@ local function start_special(step, turn, lane, entry, head_text, payload, extras
     return nil
   end
   if lane.group then hold_permit(step, turn, lane, ref) end
-  hand_out(step, tasks, lane, ref, head_text, payload, extras or '', error or '')
+  hand_out(step, tasks, lane, ref, head_text, payloads.read(step, ref, payload), extras or '', error or '')
   local deadline_at, due = '0', step.now + turn.lease_ms
   if head.process_timeout_ms ~= '0' then
     deadline_at = string.format('%d', step.now + head.process_timeout_ms)
@@ -76,7 +76,7 @@ local function start_special(step, turn, lane, entry, head_text, payload, extras
   local record = pack_lease({
     fence = head.deliveries .. turn.secret, cancel_at = '0', has_progress = '0', deadline_at = deadline_at,
     lease_ms = turn.lease_text, expires_at = turn.expires_at, entry = entry, attempts = attempts,
-    tail = pack_task(pack_tail(head), stored_extras, payload, error or 'null'),
+    tail = pack_task(pack_tail(head), stored_extras, payloads.set_apart(step, ref, payload), error or 'null'),
   })
   return record, string.format('%d', due), ref, attempts
 end
@@ -95,6 +95,7 @@ end
 function write_begun(step, turn)
   local prefix = step.prefix
   local begun = turn.begun
+  payloads.write(step)
   if #begun.moved > 0 then many('HDEL', prefix .. KEY.moved, begun.moved) end
   if #begun.waits > 0 then many('ZREM', prefix .. KEY.group_waits, begun.waits) end
   for kind, of_type in pairs(begun.types) do
@@ -147,12 +148,13 @@ function start(step, turn, lane, entries, tasks)
     local record, due, ref, attempts
     if fresh then
       ref, due, attempts = ref_begin .. entry, fresh.due, '0'
+      local stored = payloads.set_apart(step, ref, payload)
       if extras then
         run_of = nil
-        record = pack_fresh_lease(fresh, entry, extras .. '\n' .. payload .. NO_ERROR)
+        record = pack_fresh_lease(fresh, entry, extras .. '\n' .. stored .. NO_ERROR)
         hand_out(step, tasks, lane, ref, head_text, payload, extras, '')
       else
-        record = pack_plain_lease(fresh, entry, payload)
+        record = pack_plain_lease(fresh, entry, stored)
         if run_of ~= head_text then run_of, run_place = head_text, begin_run(tasks, lane, head_text) end
         tasks[run_place] = tasks[run_place] + 1
         local size = #tasks
@@ -213,10 +215,10 @@ function start_grouped(step, turn, lane, entries, groups, refs, texts, tasks, us
       end
       local size = #tasks
       if payload then
-        record = pack_fresh_lease_of(fresh, entry, alike.extras, payload)
+        record = pack_fresh_lease_of(fresh, entry, alike.extras, payloads.set_apart(step, ref, payload))
         tasks[run_place], tasks[size + 1], tasks[size + 2] = tasks[run_place] + 1, entry, payload
       else
-        record = pack_fresh_lease(fresh, entry, lines)
+        record = pack_fresh_lease(fresh, entry, payloads.set_line_apart(step, ref, lines))
         tasks[run_place], tasks[size + 1], tasks[size + 2] = tasks[run_place] - 1, entry, lines
       end
       if held then group_permits.take(step, lane.type, groups[index], ref) end
