@@ -103,6 +103,17 @@ it('draws a flow from left to right, with the status of each task', async () => 
   expect(browser.complaints).toEqual([])
 })
 
+it('shows on the page of a task the tasks that wait for it, also outside of a batch', async () => {
+  const [first] = await submit({ type: 'report' })
+  const [waiting] = await submit({ type: 'report', after: [first!] })
+  await go(`tasks/${first}`)
+  await has(page.locator('.fact', { hasText: 'Waited for by' }), waiting!)
+  await page.locator('.fact a', { hasText: waiting! }).click()
+  await has(page.locator('.why'), 'Waiting for one task:')
+  await server.call('DELETE', `/tasks/${first}`)
+  expect(browser.complaints).toEqual([])
+})
+
 it('shows in a batch that a failed task cancels its successors, and retries all of them', async () => {
   const [, , join, report] = (await flow('nightly')) as [string, string, string, string]
   await go('batch/nightly')
