@@ -91,6 +91,16 @@ export function payloadsContract(fixture: Fixture): void {
     })
   })
 
+  it('hands out many tasks with long payloads in one turn, in their order', async () => {
+    const payloads = Array.from({ length: 45 }, (_, index) => `${index} ${'x'.repeat(index % 4 === 0 ? 10 : 30_000)}`)
+    const ids: string[] = []
+    for (const payload of payloads) ids.push((await submit({ payload })).id)
+    const leases = await claim(100)
+    expect(leases.map(({ task }) => task.id)).toEqual(ids)
+    expect(leases.map(({ task }) => task.payload)).toEqual(payloads)
+    expect(await claim(100)).toEqual([])
+  })
+
   describe('the payload of a task that waits for another', () => {
     it('is handed out with its result', async () => {
       for (const payload of PAYLOADS) {

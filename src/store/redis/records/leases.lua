@@ -12,7 +12,6 @@
 -- Leases --------------------------------------------------------------------------------------------------------------
 
 local NO_ERROR = '\nnull'
-local NO_LABELS = '\n' .. NO_EXTRAS .. '\n'
 
 -- Tables are made with all of their fields, because one that grows costs more.
 local function unpack_lease(record)
@@ -101,13 +100,20 @@ local function tail_of_fresh(record, width)
   return record:sub(width + tail_at)
 end
 
+local worker_and_extras
+do
+
+local NO_LABELS = '\n' .. NO_EXTRAS .. '\n'
+
 -- Returns worker and extras of a tail; nil if the task has no extras and no error of a previous attempt.
-local function worker_and_extras(tail)
+function worker_and_extras(tail)
   if tail:find(NO_LABELS, 1, true) then return nil end
   local worker, extras = tail:match('|([^|\n]*)\n([^\n]*)\n')
   -- A worker's name may contain a bar.
   if worker:byte(1) ~= 34 then worker, extras = tail:match('^%d+|%d+|%d+|%d+|%d+|%d+|%d+|([^\n]*)\n([^\n]*)\n') end
   return worker, extras
+end
+
 end
 
 local function has_previous_error(tail) return tail:sub(-#NO_ERROR) ~= NO_ERROR end

@@ -7,6 +7,26 @@ local CHECKS_MAX, ROUND_MAX = 10000, 1000
 -- The most places of a group that do not start a task before a claim of that group ends.
 local TRIES = 20
 
+-- Redis copies each answer as a whole for Lua, and new memory costs more than memory that was in use before, so long
+-- entries are read a few at a time.
+local READ_FIRST, READ_LONG, LONG_BYTES = 16, 4, 16 * 1024
+
+-- Hands out new entries of a lane until there are `most`.
+local function read_new(turn, lane, most, entries)
+  local at_once, bytes = READ_FIRST, 0
+  while #entries < most do
+    local wanted = math.min(most - #entries, at_once)
+    local answer = call('XREADGROUP', 'GROUP', WORKERS, turn.worker, 'COUNT', wanted, 'STREAMS', lane.stream, '>')
+    local read_now = answer and answer[1][2] or {}
+    for _, item in ipairs(read_now) do
+      local _, payload = unpack_entry(item[2])
+      entries[#entries + 1], bytes = item, bytes + #payload
+    end
+    if #read_now < wanted then return end
+    at_once = bytes > #entries * LONG_BYTES and READ_LONG or most
+  end
+end
+
 -- Hands out up to `most` entries of a lane, returned entries first; returns how many it handed out and started.
 function take(step, turn, lane, most, tasks)
   local entries = {}
@@ -20,11 +40,7 @@ function take(step, turn, lane, most, tasks)
     end
   end
   if #entries < most then
-    local most_read = most - #entries
-    local read_now = call('XREADGROUP', 'GROUP', WORKERS, turn.worker, 'COUNT', most_read, 'STREAMS', lane.stream, '>')
-    if read_now then
-      for _, item in ipairs(read_now[1][2]) do entries[#entries + 1] = item end
-    end
+    read_new(turn, lane, most, entries)
   end
   if #entries == 0 then return 0, 0 end
   return #entries, start(step, turn, lane, entries, tasks)
