@@ -2,7 +2,7 @@ import { setImmediate as tick } from 'node:timers/promises'
 import { beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
 let redis: RunningRedis
 beforeAll(async () => {
@@ -10,6 +10,7 @@ beforeAll(async () => {
 })
 
 const ROUNDS = 1_500
+const TASKS = 200
 
 it('wakes a waiting turn at any time of the submission, also before the turn reaches Redis', async () => {
   const [here, there] = await Promise.all([openQueue(redis.url), openQueue(redis.url)])
@@ -27,3 +28,72 @@ it('wakes a waiting turn at any time of the submission, also before the turn rea
   }
   await Promise.all([here.close(), there.close()])
 })
+
+it('wakes the turn that follows a report, at any time of the submission', async () => {
+  const [here, there] = await Promise.all([openQueue(redis.url), openQueue(redis.url)])
+  await here.configureType('reported', { declared: true })
+  const worker = { id: 'w', host: 'h', pid: 1, types: ['reported'], concurrency: 1, startedAt: 0 }
+  let outcomes: { lease: string; outcome: { kind: 'success'; result: null } }[] = []
+  const works = async (round: number) => {
+    const report = { worker, want: 1, waitMs: 60_000, outcomes }
+    const first = outcomes.length === 0 ? [] : (await here.turn(report)).leases
+    for (let ticks = 0; ticks < round % 3; ticks++) await tick()
+    const { leases } = first.length > 0 ? { leases: first } : await here.turn({ worker, want: 1, waitMs: 60_000 })
+    outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } }))
+    return leases
+  }
+  for (let round = 0; round < ROUNDS; round++) {
+    const working = works(round)
+    for (let ticks = 0; ticks < round % 8; ticks++) await tick()
+    await there.submit([completeSpec({ type: 'reported' })])
+    expect(await working).toHaveLength(1)
+  }
+  await Promise.all([here.close(), there.close()])
+})
+
+it('passes the message on to another process when the woken turn has claimed all that it wants elsewhere', async () => {
+  const [both, one, there] = await Promise.all([openQueue(redis.url), openQueue(redis.url), openQueue(redis.url)])
+  await there.configureType('first', { declared: true })
+  await there.configureType('second', { declared: true })
+  const worker = { host: 'h', pid: 1, concurrency: 1, startedAt: 0, types: ['first', 'second'] }
+  const tasks = [completeSpec({ type: 'first', priority: 9 }), completeSpec({ type: 'second' })]
+  for (let round = 0; round < 20; round++) {
+    const waits = { want: 1, waitMs: 60_000 }
+    const ofBoth = both.turn({ worker: { ...worker, id: 'both' }, ...waits })
+    const ofOne = one.turn({ worker: { ...worker, id: 'one', types: ['second'] }, ...waits })
+    await expect.poll(() => redisCli(redis.port, 'scard', 'xq:{0}:waiting:second')).toBe('2')
+    await there.submit(tasks)
+    const types = (await Promise.all([ofBoth, ofOne])).map(({ leases }) => leases.map(({ task }) => task.type))
+    expect(types).toEqual([['first'], ['second']])
+  }
+  await Promise.all([both.close(), one.close(), there.close()])
+})
+
+it('runs three steps for a task that is submitted, claimed and settled alone, and few commands', async () => {
+  const alone = await startRedis()
+  const [here, there] = await Promise.all([openQueue(alone.url), openQueue(alone.url)])
+  await there.configureType('lonely', { declared: true, maxConcurrency: 1_000 })
+  const worker = { id: 'w', host: 'h', pid: 1, types: ['lonely'], concurrency: 10, startedAt: 0 }
+  const waits = { worker, want: 10, waitMs: 60_000 }
+  const handleOne = async () => {
+    const waiting = here.turn(waits)
+    await there.submit([completeSpec({ type: 'lonely' })])
+    const { leases } = await waiting
+    const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } as const }))
+    expect((await here.turn({ ...waits, outcomes })).settled).toEqual([{ accepted: true, status: 'success' }])
+  }
+  await handleOne()
+  redisCli(alone.port, 'config', 'resetstat')
+  for (let task = 0; task < TASKS; task++) await handleOne()
+  const calls = callsIn(redisCli(alone.port, 'info', 'commandstats'))
+  // A few more are allowed for descriptions of the worker and statistics, which are written by time.
+  const some = TASKS / 20
+  expect(calls.fcall).toBeLessThan(3 * TASKS + some)
+  expect(Object.values(calls).reduce((sum, count) => sum + count, 0)).toBeLessThan(54 * TASKS)
+  await Promise.all([here.close(), there.close()])
+})
+
+function callsIn(stats: string): Record<string, number> {
+  const lines = [...stats.matchAll(/^cmdstat_(\w+):calls=(\d+)/gm)]
+  return Object.fromEntries(lines.map(([, name, calls]) => [name, Number(calls)]))
+}

@@ -52,6 +52,7 @@ export type StepName = keyof typeof STEPS
 /** The part that all steps share, in `records/`. */
 const SHARED = [
   'shared',
+  'rare',
   'outbox',
   'results',
   'rules',

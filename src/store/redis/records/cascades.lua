@@ -8,7 +8,7 @@ do
 
 local function is_anything_awaited(step)
   if step.anything_awaited == nil then
-    step.anything_awaited = call('EXISTS', step.prefix .. KEY.awaited) == 1
+    step.anything_awaited = step.may_have_rare and call('EXISTS', step.prefix .. KEY.awaited) == 1
   end
   return step.anything_awaited
 end

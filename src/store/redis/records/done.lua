@@ -12,7 +12,7 @@ local retention = {}
 function retention.own_ms(step, kind, status)
   local own = step.retention_of_types[kind]
   if own == nil then
-    local text = call('HGET', step.prefix .. KEY.retention, kind)
+    local text = step.may_have_rare and call('HGET', step.prefix .. KEY.retention, kind)
     own = text and cjson.decode(text)
     step.retention_of_types[kind] = own
   end

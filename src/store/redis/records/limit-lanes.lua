@@ -75,6 +75,7 @@ end
 local function park(step, name, at, which)
   local text = at < math.huge and string.format('%d', at) or '+inf'
   local is_changed = call('ZADD', step.prefix .. KEY.limits_parked, which or 'CH', 'CH', text, name) == 1
+  step.may_have_rare = true
   if is_changed and at < math.huge then step.of_limits.opens_at = math.min(step.of_limits.opens_at or at, at) end
 end
 

@@ -7,6 +7,9 @@
 local outbox = {}
 do
 
+-- By prefix: whether this server has given positions to events since it started. Nothing else outlives a step.
+local has_given_positions = {}
+
 -- Assigns positions to events. Returns the last position and the number of positions skipped before the first. A server
 -- that has restarted, or has taken over, may have lost the last positions it gave: it continues above every position
 -- that can have existed. A new store does the same.
@@ -34,7 +37,9 @@ function outbox.write(step)
   local bytes = string.format('%d', call('INCRBY', prefix .. KEY.event_bytes, #records))
   local id = string.format('%d-%d', give_positions(step))
   call('XADD', prefix .. KEY.events, id, 'n', step.event_count, 't', step.now_text, 'b', records, 's', bytes)
-  if call('EXISTS', prefix .. KEY.readers) == 1 then step.broadcasts[#step.broadcasts + 1] = 'events' end
+  if step.may_have_readers and call('EXISTS', prefix .. KEY.readers) == 1 then
+    step.broadcasts[#step.broadcasts + 1] = 'events'
+  end
 end
 
 -- Returns {id, last, skipped, count, at, records, bytes} of an entry; the values are texts.

@@ -48,7 +48,7 @@ local function wake_of_typesets(step, kind, most)
 end
 
 local function wake_from(step, prefix, woken)
-  local of_typesets = next(woken) and call('EXISTS', step.prefix .. KEY.waiting_typesets) == 1
+  local of_typesets = next(woken) and step.may_have_rare and call('EXISTS', step.prefix .. KEY.waiting_typesets) == 1
   for kind, most in pairs(woken) do
     if of_typesets and most > 0 then wake_of_typesets(step, kind, most) end
     while most > 0 do

@@ -24,7 +24,7 @@ end
 function shared_time.is_of(step, kind)
   local cached = step.shared_time
   if not cached then
-    cached = { any = call('EXISTS', step.prefix .. KEY.group_turns) == 1 }
+    cached = { any = step.may_have_rare and call('EXISTS', step.prefix .. KEY.group_turns) == 1 }
     step.shared_time = cached
   end
   if not cached.any then return false end

@@ -27,8 +27,6 @@ local steps = {}
 
 -- `redis.call` does not exist yet when the library is loaded.
 local call
--- By prefix: whether this server has given positions to events since it started. Nothing else outlives a step.
-local has_given_positions = {}
 
 local function begin(keys, args)
   call = redis.call
@@ -45,6 +43,8 @@ local function begin(keys, args)
     -- group, whether any task is awaited. `clock_ms` and `clock_n` are the last entry id given.
     lanes = {}, lanes_by_name = {}, retention_of_types = {}, group_permits_kept = {}, anything_awaited = nil,
     clock_ms = nil, clock_n = nil, clock_moved = false,
+    -- False if keys are known not to exist (rare.lua).
+    may_have_rare = true, may_be_due = true, may_have_readers = true,
     -- Named limits (limits.lua); nil while no task of the step uses any.
     of_limits = nil, only_reads = false,
     -- How long a finished task may be kept (ms), set by the steps in which tasks end.

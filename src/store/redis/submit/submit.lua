@@ -374,6 +374,7 @@ end
 
 function steps.submit(step)
   local admission = read_admission(step)
+  rare.check(step, {})
   if admission.must_be_restored and not is_restored(step) then return 'incomplete' end
   read_shapes(step, admission)
   local calls, answers = {}, {}

@@ -1,5 +1,5 @@
 -- The claims of a turn: they select the next tasks. A part of turn.lua.
-local claim, wait
+local claim, waits = nil, {}
 do
 
 -- Tasks that waited too long delay a claim only until they are ended; if there are very many, a sweep continues.
@@ -178,9 +178,16 @@ local function rules_of(step, kinds, want)
 end
 
 local function check_groups(step, rule, lane)
-  local prefix = step.prefix
+  local prefix, name = step.prefix, lane.name
+  -- Most lanes have no groups.
+  local keys = call('EXISTS', prefix .. KEY.rotation .. name, prefix .. KEY.lone .. name,
+    prefix .. KEY.at_limit .. name, prefix .. KEY.ring .. name, prefix .. KEY.aside .. name,
+    prefix .. KEY.served .. name)
+  lane.has_groups = keys > 0
+  rule.rotates[lane] = false
+  if not lane.has_groups then return end
   if has_streams_of_groups(step, lane) then adopt_groups(step, lane) end
-  rule.rotates[lane] = call('EXISTS', prefix .. KEY.rotation .. lane.name, prefix .. KEY.lone .. lane.name) > 0
+  rule.rotates[lane] = call('EXISTS', prefix .. KEY.rotation .. name, prefix .. KEY.lone .. name) > 0
   -- The common limit of groups of which one may have its own.
   if rule.rotates[lane] and not rule.group_limit and group_permits.have_own(step, lane.type) then
     rule.group_limit = math.huge
@@ -347,12 +354,14 @@ end
 
 function claim(step, turn)
   local tasks, want = {}, turn.want
+  turn.started = 0
   if want <= 0 or turn.leaves == '1' then return tasks, {} end
   -- Each returned entry has its record there.
-  turn.has_back = call('EXISTS', step.prefix .. KEY.again, step.prefix .. KEY.limits_parked) > 0
+  local again, parked = step.prefix .. KEY.again, step.prefix .. KEY.limits_parked
+  turn.has_back = step.may_have_rare and call('EXISTS', again, parked) > 0
   if turn.has_back then
     limits.reopen_due(step, LANES_AT_ONCE)
-    turn.has_back = call('EXISTS', step.prefix .. KEY.again) == 1
+    turn.has_back = call('EXISTS', again) == 1
   end
   turn.begun = { types = {}, moved = {}, waits = {}, heads = {} }
   turn.lease_text = string.format('%d', turn.lease_ms)
@@ -364,9 +373,25 @@ function claim(step, turn)
   write_begun(step, turn)
   for kind, rule in pairs(rules) do
     local starts = (step.claimed[kind] or 0) - (before[kind] or 0)
+    turn.started = turn.started + starts
     if rule.rate_max and starts > 0 then log_starts(step, kind, starts) end
   end
   return tasks, rules
+end
+
+-- Wakes another process that waits for a type, if a lane of the type has a task.
+function waits.pass_on(step, kind)
+  local prefix = step.prefix
+  local waiting, blocked = prefix .. KEY.waiting .. kind, prefix .. KEY.blocked .. kind
+  if call('EXISTS', waiting, blocked, prefix .. KEY.waiting_typesets) == 0 then return end
+  for _, lane in ipairs(lanes_of_type(step, kind)) do
+    local in_groups = call('EXISTS', prefix .. KEY.rotation .. lane.name, prefix .. KEY.lone .. lane.name) > 0
+    if in_groups or has_streams_of_groups(step, lane) or first_of(step, lane) then
+      wake(step, kind, 1)
+      free_permits(step, kind, 1)
+      return
+    end
+  end
 end
 
 local function announce_due(step, due)
@@ -376,11 +401,12 @@ end
 
 -- Registers the process until something is ready: a process that waits for a task is notified of a task, and a process
 -- that waits for a permit is notified of a free permit.
-function wait(step, turn, rules)
+function waits.register(step, turn, rules)
   local prefix = step.prefix
   if turn.typeset ~= '' then
     call('SADD', prefix .. KEY.waiting_for_typeset .. turn.typeset, step.process)
     call('SADD', prefix .. KEY.waiting_typesets, turn.typeset)
+    step.may_have_rare = true
     local next_allowed = call('ZRANGEBYSCORE', prefix .. KEY.parked, '-inf', '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
     if next_allowed then announce_due(step, string.format('%d', next_allowed)) end
     return
@@ -389,7 +415,7 @@ function wait(step, turn, rules)
     local rule = rules[kind]
     local blocked = rule and rule.limited ~= nil
     for lane in pairs(rule and rule.rotates or {}) do
-      blocked = blocked or call('EXISTS', prefix .. KEY.at_limit .. lane.name) == 1
+      blocked = blocked or (lane.has_groups and call('EXISTS', prefix .. KEY.at_limit .. lane.name) == 1)
     end
     if blocked then call('SADD', prefix .. KEY.blocked .. kind, step.process) end
     if not blocked or not rule.limited then call('SADD', prefix .. KEY.waiting .. kind, step.process) end

@@ -23,6 +23,8 @@ export interface Part {
   /** Part of the tokens of the new leases. */
   secret: string
   waits: boolean
+  /** The type that it was woken for, if another process is to be woken for the tasks that it leaves. */
+  wokenFor: string
   types: readonly string[]
   /** The digest of its types if there are very many: they are listed only if the partition does not know the digest. */
   typeset: string
@@ -116,6 +118,7 @@ export function emptyPart(worker: WorkerIdentity): Part {
     want: 0,
     secret: '',
     waits: false,
+    wokenFor: '',
     types: [],
     typeset: '',
     groups: [],
@@ -145,8 +148,8 @@ export function emptyPlacedPart(worker: WorkerIdentity): PlacedPart {
 
 /** @param named whether to list the types even if there are very many */
 export function writePart(args: (string | number)[], part: Part, named: boolean): void {
-  const { worker, about, worked, leaving, leaseMs, renewals, outcomes, logs, want, secret, waits, typeset, groups } =
-    part
+  const { worker, about, worked, leaving, leaseMs, renewals, outcomes, logs, groups } = part
+  const { want, secret, waits, wokenFor, typeset } = part
   const types = typeset !== '' && !named ? [] : part.types
   const { well, failed } = worked
   args.push(worker.id, JSON.stringify(worker.id), about, well, failed, leaving ? '1' : '', leaseMs, renewals.length)
@@ -154,7 +157,7 @@ export function writePart(args: (string | number)[], part: Part, named: boolean)
   writeOutcomes(args, outcomes)
   args.push(logs.length)
   for (const log of logs) args.push(...log)
-  args.push(want, secret, waits ? '1' : '', typeset, types.length)
+  args.push(want, secret, waits ? '1' : '', wokenFor, typeset, types.length)
   for (const type of types) args.push(type)
   args.push(groups.length, ...groups)
 }

@@ -192,6 +192,7 @@ local function give_back(step, task, lane, entry, group)
     leave_group(step, lane, group, limits.group_of(group), ref, entry, task.worker)
   else
     call('HSET', prefix .. KEY.again, lane.no .. '.' .. entry, pack_again(head_text, task.error))
+    step.may_have_rare = true
     call('ZADD', lane.back, 0, entry)
     note_ready(step, lane, entry)
     call('XCLAIM', lane.stream, WORKERS, '-', 0, entry, 'JUSTID')
@@ -325,7 +326,7 @@ function clear_ended(step)
   leave_unkept(step)
   many('HDEL', prefix .. KEY.leases, step.ended)
   for kind, refs in pairs(step.ended_of) do many('ZREM', prefix .. KEY.running .. kind, refs) end
-  if call('EXISTS', prefix .. KEY.parked) == 1 then
+  if step.may_have_rare and call('EXISTS', prefix .. KEY.parked) == 1 then
     for kind in pairs(step.ended_of) do unpark(step, kind, true) end
   end
   for lane, entries in pairs(step.left) do

@@ -15,8 +15,10 @@
 --           limit that is held instead of the type or '', the units of limits that it used, as JSON, or ''
 --       number of logs, each ref, fence, maximum number of lines that the task keeps, number of lines left out before
 --       these, number of lines, the lines
---       most tasks to claim, the secret of the new leases, '1' if it waits, the digest of its types if they are very
---       many, or ''; number of types, or 0 if the digest is known, each type, number of groups or 0 for all, each
+--       most tasks to claim, the secret of the new leases, '1' to register the process if it claims none, the type that
+--       it was woken for, if another process is to be woken for tasks that it leaves, or ''; the digest of its types if
+--       they are very many, or ''; number of types, or 0 if the digest is known, each type, number of groups or 0 for
+--       all, each
 -- Returns {'types'}, and then nothing has changed: a digest is not known, and the types must be named; or {now, when
 --       the next task is due for waiting workers or '', one for each turn: {renewals, outcomes, tasks, refs of its
 --       leases to be canceled}}
@@ -82,7 +84,8 @@ local function read_turn(step, outcome_refs)
   for index = 1, number(step) do turn.renewals[index] = { ref = arg(step), fence = arg(step), progress = arg(step) } end
   for index = 1, number(step) do turn.outcomes[index] = read_outcome(step, outcome_refs) end
   for index = 1, number(step) do turn.logs[index] = read_log(step) end
-  turn.want, turn.secret, turn.waits, turn.typeset = number(step), arg(step), arg(step), arg(step)
+  turn.want = number(step)
+  turn.secret, turn.waits, turn.woken_for, turn.typeset = next_args(step, 4)
   for index = 1, number(step) do turn.types[index] = arg(step) end
   for index = 1, number(step) do turn.groups[index] = arg(step) end
   return turn
@@ -163,6 +166,9 @@ function steps.turn(step)
   local prefix = step.prefix
   local woken_for, turns, outcome_refs = read(step)
   if not all_typesets_known(step, turns) then return { 'types' } end
+  local keys = {}
+  for index, turn in ipairs(turns) do keys[index] = prefix .. KEY.cancels .. turn.worker end
+  rare.check(step, keys)
   begin_turns(step, outcome_refs)
   local answers = {}
   for index, turn in ipairs(turns) do
@@ -196,16 +202,14 @@ function steps.turn(step)
   limits.reopen(step)
   for index, turn in ipairs(turns) do
     local tasks, rules = claim(step, turn)
-    local cancels = call('SMEMBERS', prefix .. KEY.cancels .. turn.worker)
-    if #cancels > 0 then call('DEL', prefix .. KEY.cancels .. turn.worker) end
-    if turn.waits == '1' and #tasks == 0 and #cancels == 0 then wait(step, turn, rules) end
+    local cancels = step.may_have_rare and call('SMEMBERS', keys[index]) or {}
+    if #cancels > 0 then call('DEL', keys[index]) end
+    if turn.waits == '1' and #tasks == 0 and #cancels == 0 then waits.register(step, turn, rules) end
+    if turn.woken_for ~= '' and turn.started >= turn.want then waits.pass_on(step, turn.woken_for) end
     answers[index][3], answers[index][4] = tasks, cancels
   end
   for kind, refs in pairs(step.ended_of) do free_permits(step, kind, #refs - (step.claimed[kind] or 0)) end
-  for _, kind in ipairs(woken_for) do
-    wake(step, kind, 1)
-    free_permits(step, kind, 1)
-  end
+  for _, kind in ipairs(woken_for) do waits.pass_on(step, kind) end
   write_busy(step)
   write_finished(step)
   finish_step(step)

@@ -45,6 +45,15 @@ interface Again {
   outcome: Outcome
 }
 
+/** A type of a partition has a task to claim. */
+interface Message {
+  partition: number
+  type: string
+}
+
+/** What a turn that waited was answered with: all the tasks that it wants, less, or no answer yet. */
+type Claimed = 'all' | 'less' | 'nothing'
+
 /** A lease that is due: its task, and the first line of its record. */
 export interface DueLease {
   ref: string
@@ -67,6 +76,7 @@ export class Turns {
   readonly #wakes = new WakeTracker()
   readonly #listen: () => Promise<void>
   readonly #dueAt: (partition: number, time: number) => void
+  #isListening = false
   #closed = false
 
   /**
@@ -97,15 +107,19 @@ export class Turns {
   async turn(turn: Turn): Promise<TurnAnswer> {
     const { outcomes = [], renewals = [], logs = [], waitMs = 0, leaving = false } = turn
     const reports = leaving || outcomes.length + renewals.length + logs.length > 0
-    const waits = waitMs > 0 && !reports && turn.groups === undefined
+    const mayWait = waitMs > 0 && turn.groups === undefined && !leaving
+    const waits = mayWait && !reports
     if (waits) {
       await this.#listen()
+      this.#isListening = true
       if (this.#closed) return emptyAnswer()
       if (this.#isExpected(turn)) return this.#wait(turn)
     }
+    // A turn with reports does not wait. It already asks for a message, so that the turn after it waits without a step.
+    const registers = mayWait && this.#isListening
     for (;;) {
       const since = this.#wakes.count
-      const answer = await this.#go(turn, waits)
+      const answer = await this.#go(turn, registers)
       if (!waits || !isEmpty(answer)) return answer
       if (!this.#hasNews(turn, since)) return this.#wait(turn)
     }
@@ -136,13 +150,17 @@ export class Turns {
   async wake(partition: number, type: string, passOn = true): Promise<void> {
     this.#wakes.receive(type)
     for (;;) {
-      const waiting = [...this.#waiters.ofType(type)].find((waiter) => !waiter.asking)
-      if (!waiting) {
+      const waiting = [...this.#waiters.ofType(type)]
+      const next = waiting.find(({ asking }) => !asking)
+      if (!next) {
         // A turn that waits in another process may have it.
-        if (passOn && [...this.#waiters.ofType(type)].length === 0) await this.#passOn(partition, type)
+        if (passOn && waiting.length === 0) await this.#passOn(partition, type)
         return
       }
-      if (!(await this.#ask(waiting))) return
+      const isLast = waiting.length === 1
+      const claimed = await this.#ask(next, passOn && isLast ? { partition, type } : undefined)
+      // Only a turn that claimed as many tasks as it wanted may have left one.
+      if (claimed !== 'all' || isLast) return
     }
   }
 
@@ -181,22 +199,25 @@ export class Turns {
     return new Promise((resolve) => this.#waiters.add({ turn, resolve }))
   }
 
-  /** Asks Redis on behalf of a waiting turn; true when the turn was answered with content. */
-  #ask(waiter: Waiter): Promise<boolean> {
+  /**
+   * Asks Redis on behalf of a waiting turn.
+   * @param message Redis passes it on to another process if the turn leaves tasks
+   */
+  #ask(waiter: Waiter, message?: Message): Promise<Claimed> {
     const since = this.#wakes.count
-    const asking = this.#go({ ...waiter.turn, outcomes: [], renewals: [], logs: [] }, true).then(
-      (answer) => {
+    const asking = this.#go({ ...waiter.turn, outcomes: [], renewals: [], logs: [] }, true, message).then(
+      (answer): Claimed | Promise<Claimed> => {
         delete waiter.asking
         if (isEmpty(answer)) {
-          return this.#hasNews(waiter.turn, since) ? this.#ask(waiter) : false
+          return this.#hasNews(waiter.turn, since) ? this.#ask(waiter, message) : 'nothing'
         }
         this.#waiters.take(waiter)
         waiter.resolve(answer)
-        return true
+        return answer.leases.length >= waiter.turn.want ? 'all' : 'less'
       },
-      () => {
+      (): Claimed => {
         delete waiter.asking
-        return false // Redis is unavailable: it asks again after the reconnect.
+        return 'nothing' // Redis is unavailable: it asks again after the reconnect.
       },
     )
     waiter.asking = asking
@@ -250,8 +271,11 @@ export class Turns {
     return byPartition
   }
 
-  /** Runs one turn over all partitions that it concerns. */
-  async #go(turn: Turn, waits: boolean): Promise<TurnAnswer> {
+  /**
+   * Runs one turn over all partitions that it concerns.
+   * @param registers asks for a message when there is a task to claim, if the turn claims none
+   */
+  async #go(turn: Turn, registers: boolean, message?: Message): Promise<TurnAnswer> {
     const { worker, outcomes = [], renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
     const settled: Settled[] = outcomes.map(() => ({ accepted: false, status: null }))
     const renewed: (Renewed | null)[] = renewals.map(() => null)
@@ -259,6 +283,8 @@ export class Turns {
     const decisions = await this.#leases.decide(outcomes)
     const about = leaving ? '' : this.#heartbeats.aboutOf(worker, this.#database.now())
     const byPartition = this.#partsOf(turn, decisions, about)
+    const told = message && byPartition.get(message.partition)
+    if (told) told.wokenFor = message.type
     const answer: TurnAnswer = { settled, renewed, ...this.#pendingReplies.take(turn) }
     const again: Again[] = []
     const visit = async (partition: number, part: PlacedPart) => {
@@ -266,7 +292,7 @@ export class Turns {
       const worked = about === '' ? undefined : this.#heartbeats.takeWorked(worker.id)
       if (worked) part.worked = worked
       this.#database.partitions.note(partition)
-      part.waits = waits && part.want > 0
+      part.waits = registers && part.want > 0
       const trip = this.#batchers[partition]!.add(part)
       const {
         renewals: renewedHere,
