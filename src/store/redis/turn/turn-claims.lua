@@ -1,13 +1,13 @@
 -- The claims of a turn: they select the next tasks. A part of turn.lua.
-local claim, waits = nil, {}
+local claim
 do
 
 -- Tasks that waited too long delay a claim only until they are ended; if there are very many, a sweep continues.
 local PASSES = 20
 -- The number of places of `ready` that are read at once, and of lanes that one claim checks.
 local LANES_AT_ONCE, LANES_MAX = 32, 1000
--- What limits a type until a known time.
-local TIMED = { rate = true, hold = true }
+-- Priorities, the highest first.
+local DIGITS = { '9', '8', '7', '6', '5', '4', '3', '2', '1', '0' }
 
 -- Claims only from the given groups, one after the other, in the lanes of one priority.
 local function take_of_groups(step, turn, open, tasks, rules, want)
@@ -109,19 +109,6 @@ local function log_starts(step, kind, starts)
   call('HINCRBY', prefix .. KEY.started, kind, starts)
 end
 
--- Returns when a hold and a rate allow the next start.
-local function allowed_at(step, kind, rule)
-  local prefix = step.prefix
-  if rule.held_until then return rule.held_until end
-  local sum = tonumber(call('HGET', prefix .. KEY.started, kind) or 0)
-  for _, entry in ipairs(call('LRANGE', prefix .. KEY.starts .. kind, 0, -1)) do
-    local time, starts = unpack_starts(entry)
-    sum = sum - starts
-    if sum < rule.rate_max then return time + rule.rate_per_ms end
-  end
-  return step.now
-end
-
 local function apply_hold(step, kind, rule, held_until)
   if held_until <= step.now then
     call('HDEL', step.prefix .. KEY.rules, kind .. '/held')
@@ -143,10 +130,14 @@ local function rules_of(step, kinds, want)
     fields[#fields + 1] = kind .. '/held'
   end
   local values = {}
-  for from = 1, #fields, CHUNK do
-    local to = math.min(from + CHUNK - 1, #fields)
-    for _, value in ipairs(call('HMGET', prefix .. KEY.rules, unpack(fields, from, to))) do
-      values[#values + 1] = value
+  if #fields <= CHUNK then
+    values = call('HMGET', prefix .. KEY.rules, unpack(fields))
+  else
+    for from = 1, #fields, CHUNK do
+      local to = math.min(from + CHUNK - 1, #fields)
+      for _, value in ipairs(call('HMGET', prefix .. KEY.rules, unpack(fields, from, to))) do
+        values[#values + 1] = value
+      end
     end
   end
   for index, kind in ipairs(kinds) do
@@ -196,8 +187,8 @@ end
 
 -- Claims from the lanes of some types, the highest priority first; returns how many more tasks are wanted.
 local function claim_by_priority(step, turn, tasks, want, rules, by_priority)
-  for digit = 9, 0, -1 do
-    local open = by_priority[tostring(digit)]
+  for place = 1, #DIGITS do
+    local open = by_priority[DIGITS[place]]
     if open and want > 0 then
       local lane, rule = open[1], rules[open[1].type]
       if #turn.groups > 0 then
@@ -244,7 +235,7 @@ do
 -- Marks a type that may start no task at present.
 local function park(step, kind, rule)
   local prefix = step.prefix
-  local until_ms = TIMED[rule.bound] and string.format('%d', allowed_at(step, kind, rule)) or '+inf'
+  local until_ms = waits.end_by_time(rule.bound) and string.format('%d', waits.allowed_at(step, kind, rule)) or '+inf'
   call('ZADD', prefix .. KEY.parked, until_ms, kind)
   for _, lane in ipairs(lanes_of_type(step, kind)) do
     place_lane(step, lane, nil, call('HGET', prefix .. KEY.ready_lanes, lane.name))
@@ -377,54 +368,6 @@ function claim(step, turn)
     if rule.rate_max and starts > 0 then log_starts(step, kind, starts) end
   end
   return tasks, rules
-end
-
--- Wakes another process that waits for a type, if a lane of the type has a task.
-function waits.pass_on(step, kind)
-  local prefix = step.prefix
-  local waiting, blocked = prefix .. KEY.waiting .. kind, prefix .. KEY.blocked .. kind
-  if call('EXISTS', waiting, blocked, prefix .. KEY.waiting_typesets) == 0 then return end
-  for _, lane in ipairs(lanes_of_type(step, kind)) do
-    local in_groups = call('EXISTS', prefix .. KEY.rotation .. lane.name, prefix .. KEY.lone .. lane.name) > 0
-    if in_groups or has_streams_of_groups(step, lane) or first_of(step, lane) then
-      wake(step, kind, 1)
-      free_permits(step, kind, 1)
-      return
-    end
-  end
-end
-
-local function announce_due(step, due)
-  if step.next_due == '' or due < step.next_due then step.next_due = due end
-  broadcast(step, 'due ' .. due)
-end
-
--- Registers the process until something is ready: a process that waits for a task is notified of a task, and a process
--- that waits for a permit is notified of a free permit.
-function waits.register(step, turn, rules)
-  local prefix = step.prefix
-  if turn.typeset ~= '' then
-    call('SADD', prefix .. KEY.waiting_for_typeset .. turn.typeset, step.process)
-    call('SADD', prefix .. KEY.waiting_typesets, turn.typeset)
-    step.may_have_rare = true
-    local next_allowed = call('ZRANGEBYSCORE', prefix .. KEY.parked, '-inf', '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-    if next_allowed then announce_due(step, string.format('%d', next_allowed)) end
-    return
-  end
-  for _, kind in ipairs(turn.types) do
-    local rule = rules[kind]
-    local blocked = rule and rule.limited ~= nil
-    for lane in pairs(rule and rule.rotates or {}) do
-      blocked = blocked or (lane.has_groups and call('EXISTS', prefix .. KEY.at_limit .. lane.name) == 1)
-    end
-    if blocked then call('SADD', prefix .. KEY.blocked .. kind, step.process) end
-    if not blocked or not rule.limited then call('SADD', prefix .. KEY.waiting .. kind, step.process) end
-    if rule and TIMED[rule.limited] then
-      local until_ms = string.format('%d', allowed_at(step, kind, rule))
-      call('ZADD', prefix .. KEY.parked, until_ms, kind)
-      announce_due(step, until_ms)
-    end
-  end
 end
 
 end
