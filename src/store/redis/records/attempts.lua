@@ -22,14 +22,15 @@ function attempts.keep(step, ref, outcome, attempt)
   local key = step.prefix .. KEY.attempts .. ref
   local json = string.format('[%s,%s,"%s",%s,%s,', attempt.delivery, attempt.number, outcome, attempt.started_at,
     attempt.ended_at) .. attempt.worker .. ',' .. attempt.error .. ']'
-  local last, n, total = call('LINDEX', key, -1), 0, 0
-  if last then
-    local last_json
-    n, total, last_json = unpack_attempt(last)
-    if repeated[outcome] and last_json:match('^%[%d+,%d+,"(%l+)"') == outcome then
-      call('LSET', key, -1, pack_attempt(n, total - #last_json + #json, json))
-      return
-    end
+  local last = call('LINDEX', key, -1)
+  if not last then
+    call('RPUSH', key, pack_attempt(1, #json, json))
+    return
+  end
+  local n, total, last_json = unpack_attempt(last)
+  if repeated[outcome] and last_json:match('^%[%d+,%d+,"(%l+)"') == outcome then
+    call('LSET', key, -1, pack_attempt(n, total - #last_json + #json, json))
+    return
   end
   n, total = n + 1, total + #json
   call('RPUSH', key, pack_attempt(n, total, json))

@@ -61,7 +61,6 @@ local function delay(step, lane, ref, run_at, head_text, extras, payload, error)
   local prefix = step.prefix
   call('HSET', prefix .. KEY.delayed, ref, pack_task(head_text, extras, payload, error))
   call('ZADD', prefix .. KEY.due, run_at, ref)
-  step.may_be_due = true
   count(step, lane.type, 'delayed', 1)
   limits.count(step, '~', extras, 1)
   if call('ZRANGE', prefix .. KEY.due, 0, 0)[1] == ref then broadcast(step, 'due ' .. run_at) end
@@ -69,7 +68,6 @@ end
 
 -- Moves delayed tasks that are due to their lanes; returns the number moved, and when the next one is due or ''.
 local function promote(step, max)
-  if not step.may_be_due then return 0, '' end
   local prefix = step.prefix
   local first = call('ZRANGE', prefix .. KEY.due, 0, 0, 'WITHSCORES')
   if not first[1] or tonumber(first[2]) > step.now then return 0, first[2] or '' end

@@ -37,9 +37,8 @@ function outbox.write(step)
   local bytes = string.format('%d', call('INCRBY', prefix .. KEY.event_bytes, #records))
   local id = string.format('%d-%d', give_positions(step))
   call('XADD', prefix .. KEY.events, id, 'n', step.event_count, 't', step.now_text, 'b', records, 's', bytes)
-  if step.may_have_readers and call('EXISTS', prefix .. KEY.readers) == 1 then
-    step.broadcasts[#step.broadcasts + 1] = 'events'
-  end
+  if step.has_readers == nil then step.has_readers = call('EXISTS', prefix .. KEY.readers) == 1 end
+  if step.has_readers then step.broadcasts[#step.broadcasts + 1] = 'events' end
 end
 
 -- Returns {id, last, skipped, count, at, records, bytes} of an entry; the values are texts.

@@ -43,8 +43,8 @@ local function begin(keys, args)
     -- group, whether any task is awaited. `clock_ms` and `clock_n` are the last entry id given.
     lanes = {}, lanes_by_name = {}, retention_of_types = {}, group_permits_kept = {}, anything_awaited = nil,
     clock_ms = nil, clock_n = nil, clock_moved = false,
-    -- False if keys are known not to exist (rare.lua).
-    may_have_rare = true, may_be_due = true, may_have_readers = true,
+    -- False if keys are known not to exist; whether there are readers of events, if that is known (rare.lua).
+    may_have_rare = true, has_readers = nil,
     -- Named limits (limits.lua); nil while no task of the step uses any.
     of_limits = nil, only_reads = false,
     -- How long a finished task may be kept (ms), set by the steps in which tasks end.
