@@ -229,7 +229,12 @@ export class Turns {
   }
 
   /** Splits a turn into its parts by partition. */
-  #partsOf(turn: Turn, decisions: readonly (Decision | null)[], about: string): Map<number, PlacedPart> {
+  #partsOf(
+    turn: Turn,
+    decisions: readonly (Decision | null)[],
+    about: string,
+    message?: Message,
+  ): Map<number, PlacedPart> {
     const { worker, renewals = [], logs = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
     const byPartition = new Map<number, PlacedPart>()
     const partOf = (partition: number) => {
@@ -267,6 +272,7 @@ export class Turns {
       // Claims of named groups search each type.
       Object.assign(partOf(partition), { types, typeset: turn.groups?.length ? '' : typeset })
     }
+    if (message) partOf(message.partition).wokenFor = message.type
     if (byPartition.size === 0) partOf(0)
     return byPartition
   }
@@ -282,9 +288,7 @@ export class Turns {
     const since = this.#wakes.count
     const decisions = await this.#leases.decide(outcomes)
     const about = leaving ? '' : this.#heartbeats.aboutOf(worker, this.#database.now())
-    const byPartition = this.#partsOf(turn, decisions, about)
-    const told = message && byPartition.get(message.partition)
-    if (told) told.wokenFor = message.type
+    const byPartition = this.#partsOf(turn, decisions, about, message)
     const answer: TurnAnswer = { settled, renewed, ...this.#pendingReplies.take(turn) }
     const again: Again[] = []
     const visit = async (partition: number, part: PlacedPart) => {
