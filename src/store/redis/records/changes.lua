@@ -53,7 +53,7 @@ local function enqueue(step, lane, ref, head_text, extras, payload, error)
     watch_waits(step, lane, queue_timeout_of(head_text))
     note_ready(step, lane, id)
   end
-  wake(step, lane.type, 1)
+  wake_for(step, lane, ref)
 end
 
 -- Stores a task until its time.

@@ -17,6 +17,13 @@ end
 -- Notifies up to `tasks` waiting processes that a type has a task to claim.
 local function wake(step, kind, tasks) step.wakes[kind] = (step.wakes[kind] or 0) + tasks end
 
+-- The same for a task that has become ready again.
+local function wake_for(step, lane, ref)
+  step.ready_again = step.ready_again or {}
+  step.ready_again[ref] = true
+  wake(step, lane.type, 1)
+end
+
 -- Notifies up to `permits` processes that are blocked by a limit of a type.
 local function free_permits(step, kind, permits)
   if permits > 0 then step.permits_freed[kind] = (step.permits_freed[kind] or 0) + permits end

@@ -52,6 +52,8 @@ local function begin(keys, args)
     -- Written by `finish_step`: changes of counts, events, messages to processes. `opened` is the number of tasks that
     -- became unfinished, less the number of tasks that ended.
     counts = {}, events = {}, event_count = 0, wakes = {}, permits_freed = {}, broadcasts = {}, opened = 0,
+    -- Refs of the tasks that became ready again in this step: no process is woken for one that the step starts itself.
+    ready_again = nil,
     -- Tasks of groups that begin to wait: their texts, and the entries for the queues of their lanes (groups.lua).
     arrived = {}, arriving = {},
     -- Payloads to be kept apart, and whether that is allowed (payloads.lua).

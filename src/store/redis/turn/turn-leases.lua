@@ -197,7 +197,7 @@ local function give_back(step, task, lane, entry, group)
     note_ready(step, lane, entry)
     call('XCLAIM', lane.stream, WORKERS, '-', 0, entry, 'JUSTID')
   end
-  wake(step, lane.type, 1)
+  wake_for(step, lane, ref)
 end
 
 -- Ends a lease and applies the decided state to its task; `lease` is the present lease.

@@ -63,6 +63,7 @@ local function start_special(step, turn, lane, entry, head_text, payload, extras
     end_wait(step, lane, head, stored_extras, payload)
     return nil
   end
+  if step.ready_again and step.ready_again[ref] then wake(step, lane.type, -1) end
   if lane.group then hold_permit(step, turn, lane, ref) end
   hand_out(step, tasks, lane, ref, head_text, payloads.read(step, ref, payload), extras or '', error or '')
   local deadline_at, due = '0', step.now + turn.lease_ms
