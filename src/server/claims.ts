@@ -5,7 +5,7 @@ import type { Lease, Queue, Turn, TurnAnswer, WorkerIdentity } from '../queue/qu
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
 import { durationOf, TypeNameSchema } from '../task/task-input.ts'
-import { isoTime, taskJson } from '../task/task-json.ts'
+import { isoTime, taskText } from '../task/task-json.ts'
 import { json, nullable, orNull, ref, time, titled } from './fields.ts'
 import { NamedTypes } from './named-types.ts'
 import type { Route, ServerContext } from './route.ts'
@@ -13,6 +13,7 @@ import { StatusSchema } from './schemas.ts'
 import { whileConnected } from './while-connected.ts'
 
 const WAIT_MS_MAX = 60_000
+export const JSON_TYPE = 'application/json; charset=utf-8'
 /** Bytes at which a call stops taking tasks, checked after each step. */
 const ANSWER_BYTES_MAX = 8 * 1024 * 1024
 /** Tasks of one step: few, because each can have 1 MiB; more while the tasks of this server are small. */
@@ -86,10 +87,12 @@ export function claimRoutes(context: ServerContext): Route[] {
       ),
       answers: { 200: LeaseList },
       refusals: ['invalid_duration', 'too_many_types', 'unknown_type'],
-      handler: async (request) => {
+      handler: async (request, reply) => {
         const { max = 1, ...claim } = request.body as Claim
         const turn = { ...(await claims.turnOf(request, claim, max)), waitMs: waitMsOf(claim) }
-        return { leases: (await claims.take(request, turn)).leases.map(leaseJson) }
+        const { leases } = await claims.take(request, turn)
+        reply.type(JSON_TYPE)
+        return `{"leases":${leasesText(leases)}}`
       },
     },
   ]
@@ -123,7 +126,7 @@ export class Claims {
       taken,
       concurrency ?? Math.max(want, 1),
     )
-    return { worker, want, durable: true }
+    return { worker, want, durable: true, forwards: true }
   }
 
   /** Waits for tasks and takes them. If the worker has disconnected meanwhile, they are released at no cost. */
@@ -172,7 +175,7 @@ export class Claims {
       leases.push(...taken)
       cancelRequested.push(...canceled)
       if (taken.length < want || leases.length >= turn.want || turn.signal?.aborted) return { leases, cancelRequested }
-      bytes += taken.reduce((sum, lease) => sum + bytesOf(lease), 0)
+      bytes += taken.reduce((sum, lease) => sum + leaseText(lease).length, 0)
       if (bytes >= ANSWER_BYTES_MAX) return { leases, cancelRequested }
     }
   }
@@ -184,12 +187,23 @@ export class Claims {
   }
 }
 
-export function leaseJson({ lease, expiresAt, task, predecessors }: Lease) {
-  return { lease, expires_at: isoTime(expiresAt), task: taskJson(task), predecessors }
+/** The text of each lease, for its size and for the answer. */
+const texts = new WeakMap<Lease, string>()
+
+/** Leases as JSON in an answer. */
+export function leasesText(leases: readonly Lease[]): string {
+  return `[${leases.map(leaseText).join(',')}]`
 }
 
-function bytesOf({ task, predecessors }: Lease): number {
-  return JSON.stringify(task.payload).length + JSON.stringify(predecessors).length
+function leaseText(its: Lease): string {
+  let text = texts.get(its)
+  if (text === undefined) {
+    const { lease, expiresAt, task, predecessors } = its
+    const others = JSON.stringify({ lease, expires_at: isoTime(expiresAt), predecessors })
+    text = `${others.slice(0, -1)},"task":${taskText(task)}}`
+    texts.set(its, text)
+  }
+  return text
 }
 
 export function remoteWorker(id: string, types: string[], concurrency = 1): WorkerIdentity {

@@ -7,7 +7,7 @@ import { type Reported, reportedProgress } from '../task/progress.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { isoTime } from '../task/task-json.ts'
 import { type Uses, usageError } from '../task/uses.ts'
-import { CLAIM_FIELDS, type Claim, Claims, LeaseList, leaseJson, remoteWorker, waitMsOf } from './claims.ts'
+import { CLAIM_FIELDS, type Claim, Claims, JSON_TYPE, LeaseList, leasesText, remoteWorker, waitMsOf } from './claims.ts'
 import { ref, time } from './fields.ts'
 import { type RetryInput, retryOf, settledLate, USAGE } from './leases.ts'
 import { LeaseLog, type LineInput, logOf } from './log-input.ts'
@@ -156,14 +156,14 @@ export function turnRoutes(context: ServerContext): Route[] {
             })
           : { settled: [], renewed: [], ...(await claims.take(request, { ...turn, waitMs })) }
         const settled = answer.settled.values()
-        const text = JSON.stringify({
+        const others = JSON.stringify({
           outcomes: outcomes.map(({ lease }, index) => settledJson(lease, ended[index]!, settled)),
           renewals: renewals.map(({ lease }, index) => renewedJson(lease, answer.renewed[index]!, kept[index]!)),
-          leases: answer.leases.map(leaseJson),
           ...(answer.cancelRequested.length > 0 ? { cancel_requested: answer.cancelRequested } : {}),
         })
+        const text = `${others.slice(0, -1)},"leases":${leasesText(answer.leases)}}`
         claims.answered(text.length, answer.leases.length)
-        reply.type('application/json; charset=utf-8')
+        reply.type(JSON_TYPE)
         return text
       },
     },

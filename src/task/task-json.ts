@@ -1,3 +1,4 @@
+import { payloadTextOf } from './payload-text.ts'
 import type { Status, TimeoutReason } from './status.ts'
 import type { Progress, Task } from './task.ts'
 import { NO_USES } from './uses.ts'
@@ -48,6 +49,16 @@ export function taskJson(task: Task) {
 }
 
 export type TaskJson = ReturnType<typeof taskJson>
+
+/** The text of `taskJson`. A payload whose text was kept is not written again. */
+export function taskText(task: Task): string {
+  const payload = payloadTextOf(task)
+  if (payload === null) return JSON.stringify(taskJson(task))
+  // Only texts come before it, and their quotes are escaped, so the first such field is the task's own.
+  const [field, others] = ['"payload":', JSON.stringify({ ...taskJson(task), payload: 0 })]
+  const at = others.indexOf(field) + field.length
+  return others.slice(0, at) + payload + others.slice(at + 1)
+}
 
 /** Parses the output of `taskJson`. */
 export function taskOfJson(json: TaskJson): Task {

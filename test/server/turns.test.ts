@@ -42,6 +42,24 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
   }
   const task = async (id: string) => (await guarded.as(operator).call('GET', `/tasks/${id}`)).body
 
+  it('hands out long payloads unchanged, many in one answer', async () => {
+    await guarded.queue.configureType('long', { declared: true })
+    const payloads = Array.from({ length: 40 }, (_, index) => ({
+      index,
+      text: 'é"\n\\'.repeat(index * 100),
+      payload: 0,
+    }))
+    const tasks = payloads.map((payload) => ({ type: 'long', payload }))
+    expect((await guarded.as(operator).call('POST', '/tasks/batch', { tasks })).status).toBe(201)
+    const taken = (await turn({ types: ['long'], max: 25, worker_id: 'w' })).leases
+    const consumed = await guarded.as(worker).call('POST', '/tasks/consume', { types: ['long'], max: 25 })
+    const leases: Body[] = [...taken, ...consumed.body.leases]
+    expect(leases.map(({ task }) => task.payload)).toEqual(payloads)
+    expect(leases[39]).toMatchObject({ predecessors: [], task: { type: 'long', status: 'processing', attempts: 0 } })
+    const outcomes = leases.map(({ lease }) => ({ lease }))
+    expect((await turn({ outcomes })).outcomes).toHaveLength(40)
+  })
+
   it('answers a worker that waits with the leases of its canceled tasks', async () => {
     const [canceled, other] = await leases(2)
     const waiting = turn({ types: [canceled.task.type], max: 0, wait: 20, worker_id: 'w' })

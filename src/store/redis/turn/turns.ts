@@ -322,7 +322,7 @@ export class Turns {
           again.push({ place, outcome: UNSTORABLE })
         if (verdict === VERDICT.done) settled[place] = this.#settled(outcomes[place]!, decisions[place]!)
       })
-      answer.leases.push(...this.#leases.start(partition, tasks, worker.id, leaseMs, now, part.secret))
+      answer.leases.push(...this.#leases.start(partition, tasks, turn, leaseMs, now, part.secret))
       answer.cancelRequested.push(...cancels.map((cancel) => tokenOf(partition, cancel)))
       if (part.waits && tasks.length + cancels.length === 0) this.#wakes.expect(part.types, since)
     }
