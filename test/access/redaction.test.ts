@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
@@ -11,7 +8,6 @@ import { withoutContents } from '../../src/tenants/without-contents.ts'
 import { shown } from '../fixtures/handlers.ts'
 import { Listener } from '../fixtures/mqtt-listener.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
-import { queueContract } from '../queue-contract/contract.ts'
 
 it('refuses a filter by an error that is hidden, because it would confirm guesses', async () => {
   const queue = await openQueue('sqlite::memory:')
@@ -77,23 +73,6 @@ describe('paths', () => {
     )
   })
 })
-
-// The contract also holds for a queue that redacts fields which the contract does not use.
-queueContract(
-  'SQLite, with something hidden',
-  async (options) => {
-    const folder = mkdtempSync(join(tmpdir(), 'xqueue-redacting-'))
-    const url = `sqlite:${join(folder, 'x.db')}`
-    const open = async () => redacted(await openQueue(url, options), redactionOf(['payload.secret.*']))
-    const queue = await open()
-    const cleanup = async () => {
-      await queue.close()
-      rmSync(folder, { recursive: true })
-    }
-    return { queue, second: open, cleanup }
-  },
-  20,
-)
 
 describe('of a process', () => {
   let guarded: Server

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, it } from 'vitest'
+import { isLong } from '../fixtures/long.ts'
 import { admissionContract } from './admission.ts'
 import { attemptsContract } from './attempts.ts'
 import { batchContract } from './batch.ts'
@@ -45,6 +46,8 @@ import { workersContract } from './workers.ts'
 const START = 1_700_000_000_000
 /** Operations of one random sequence with limits. */
 const LIMIT_STEPS = 150
+/** So many more random sequences run nightly. */
+const LONG_FACTOR = 10
 
 /** A fresh store for each test of the block. */
 function freshFixture(open: Open): Fixture {
@@ -58,18 +61,86 @@ function freshFixture(open: Open): Fixture {
   return fixture
 }
 
+/** In the order of a task's life. `health` comes late: it sees what the others have left. */
+const METHODS: readonly ((fixture: Fixture) => void)[] = [
+  submitContract,
+  admissionContract,
+  turnContract,
+  sweepContract,
+  cancelContract,
+  retryContract,
+  attemptsContract,
+  logsContract,
+  eraseContract,
+  payloadsContract,
+  retentionContract,
+  flowsContract,
+  predecessorContract,
+  cascadesContract,
+  batchContract,
+  configureTypeContract,
+  declareHandlersContract,
+  groupsContract,
+  groupTimeContract,
+  ratesContract,
+  holdsContract,
+  demandContract,
+  getContract,
+  listContract,
+  filtersContract,
+  explainContract,
+  typesContract,
+  workersContract,
+  statsContract,
+  historyContract,
+  eventsContract,
+  keysContract,
+  schedulesContract,
+  healthContract,
+  closeContract,
+]
+const LIMITS: readonly ((fixture: Fixture) => void)[] = [configureLimitContract, limitsContract, usesContract]
+/** They send every kind of call, wait, are woken, and read and write documents. */
+const CONNECTION = [
+  submitContract,
+  turnContract,
+  holdsContract,
+  eventsContract,
+  keysContract,
+  healthContract,
+  closeContract,
+]
+
 /**
- * The rules for every store: one file for each method of the queue, and random sequences of all of them.
+ * The methods that `npm test` checks. `npm run test:long` checks all of them everywhere.
  *
- * @param randomRuns fewer where the same engine is reached in another way
- * @param openForLimits opens a store in which all types may share named limits
+ * - `all`
+ * - `even`, `odd`: every second one, for two servers that run the same scripts as a third one, which checks all
+ * - `connection`: for another way to a server that checks all
  */
-export function queueContract(name: string, open: Open, randomRuns = 60, openForLimits = open): void {
+export type Part = 'all' | 'even' | 'odd' | 'connection'
+
+function chosen(part: Part, methods: typeof METHODS): typeof METHODS {
+  if (part === 'all' || isLong) return methods
+  if (part === 'connection') return methods.filter((method) => CONNECTION.includes(method))
+  return methods.filter((_, index) => index % 2 === (part === 'even' ? 0 : 1))
+}
+
+export interface ContractOptions {
+  part?: Part
+  /** Random sequences; fewer where the same store is reached in another way. */
+  randomRuns?: number
+  /** Opens a store in which all types may share named limits. */
+  openForLimits?: Open
+}
+
+/** The rules for every store: one file for each method of the queue, and random sequences of all of them. */
+export function queueContract(name: string, open: Open, options: ContractOptions = {}): void {
+  const { part = 'all', openForLimits = open } = options
+  const randomRuns = (options.randomRuns ?? 30) * (isLong ? LONG_FACTOR : 1)
   describe(`${name}: named limits`, () => {
     const fixture = freshFixture(openForLimits)
-    configureLimitContract(fixture)
-    limitsContract(fixture)
-    usesContract(fixture)
+    for (const contract of chosen(part, LIMITS)) contract(fixture)
 
     it('hold in random sequences of operations, keep no task waiting that may start, and lose none', async () => {
       const first = Number(process.env.XQUEUE_SEED ?? Math.floor(Math.random() * 2 ** 30))
@@ -90,41 +161,7 @@ export function queueContract(name: string, open: Open, randomRuns = 60, openFor
   describe(name, () => {
     const fixture = freshFixture(open)
 
-    submitContract(fixture)
-    admissionContract(fixture)
-    turnContract(fixture)
-    sweepContract(fixture)
-    cancelContract(fixture)
-    retryContract(fixture)
-    attemptsContract(fixture)
-    logsContract(fixture)
-    eraseContract(fixture)
-    payloadsContract(fixture)
-    retentionContract(fixture)
-    flowsContract(fixture)
-    predecessorContract(fixture)
-    cascadesContract(fixture)
-    batchContract(fixture)
-    configureTypeContract(fixture)
-    declareHandlersContract(fixture)
-    groupsContract(fixture)
-    groupTimeContract(fixture)
-    ratesContract(fixture)
-    holdsContract(fixture)
-    demandContract(fixture)
-    getContract(fixture)
-    listContract(fixture)
-    filtersContract(fixture)
-    explainContract(fixture)
-    typesContract(fixture)
-    workersContract(fixture)
-    statsContract(fixture)
-    historyContract(fixture)
-    eventsContract(fixture)
-    keysContract(fixture)
-    schedulesContract(fixture)
-    healthContract(fixture)
-    closeContract(fixture)
+    for (const contract of chosen(part, METHODS)) contract(fixture)
 
     it('keeps every promise in random sequences of operations', async () => {
       const seed = Number(process.env.XQUEUE_SEED ?? Math.floor(Math.random() * 2 ** 31))

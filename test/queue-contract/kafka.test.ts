@@ -1,41 +1,39 @@
 import { Admin } from '@platformatic/kafka'
-import { afterAll, beforeAll, vi } from 'vitest'
+import { afterAll, beforeAll } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 import { queueContract } from './contract.ts'
+import { TopicSets } from './kafka-topics.ts'
 
 let kafka: RunningKafka
 let redis: RunningRedis
 let admin: Admin
+let topics: TopicSets
 beforeAll(async () => {
   ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
   admin = new Admin({ clientId: 'contract', bootstrapBrokers: kafka.address.split(',') })
+  topics = new TopicSets(admin)
 })
 afterAll(async () => {
   await admin.close()
 })
 
-let stores = 0
-/** Each makes topics of its own, and decides by the same state as the Redis engine. */
-const RANDOM_RUNS = 20
-// Topics are made and removed for each of them, by brokers that share the machine with all other tests.
-vi.setConfig({ testTimeout: 180_000 })
+/** They decide by the same state as the Redis store. */
+const RANDOM_RUNS = 10
 
 queueContract(
   'Kafka',
   async (options) => {
-    // Each in keys and topics of its own.
-    const name = `test${++stores}`
-    const url = `kafka://${kafka.address}?prefix=${name}&partitions=2&state=${redis.url}?prefix=${name}`
+    const prefix = topics.take()
+    const url = `kafka://${kafka.address}?prefix=${prefix}&partitions=2&state=${redis.url}?prefix=${prefix}`
     const queue = await openQueue(url, options)
     const cleanup = async () => {
       await queue.close()
       redisCli(redis.port, 'FLUSHALL')
-      const topics = await admin.listTopics()
-      await admin.deleteTopics({ topics: topics.filter((topic) => topic.startsWith(`${name}.`)) })
+      await topics.giveBack(prefix)
     }
     return { queue, second: () => openQueue(url, options), cleanup }
   },
-  RANDOM_RUNS,
+  { randomRuns: RANDOM_RUNS },
 )

@@ -32,7 +32,6 @@ const openWith =
 queueContract(
   'Redis Cluster, as the user of the documentation',
   openWith(''),
-  RANDOM_RUNS,
   // Types of different partitions cannot share a limit.
-  openWith('&partitions=1'),
+  { randomRuns: RANDOM_RUNS, openForLimits: openWith('&partitions=1') },
 )

@@ -21,5 +21,5 @@ queueContract(
     }
     return { queue, second: () => openQueue(watched.url, options), cleanup }
   },
-  RANDOM_RUNS,
+  { part: 'connection', randomRuns: RANDOM_RUNS },
 )

@@ -27,5 +27,5 @@ queueContract(
     }
     return { queue, second: () => openQueue(url, options), cleanup }
   },
-  RANDOM_RUNS,
+  { part: 'connection', randomRuns: RANDOM_RUNS },
 )

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import fc from 'fast-check'
@@ -9,8 +8,10 @@ import { encrypted } from '../../src/queue/encrypted-queue.ts'
 import { Encryption } from '../../src/queue/encryption.ts'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
+import { redacted } from '../../src/queue/redacted-queue.ts'
 import type { Json } from '../../src/task/json.ts'
 import type { Outcome } from '../../src/task/outcome.ts'
+import { redactionOf } from '../../src/task/redaction.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { queueContract } from '../queue-contract/contract.ts'
@@ -19,20 +20,20 @@ import { WORKER } from '../queue-contract/fixture.ts'
 const newKey = (id: string) => `${id}=${randomBytes(32).toString('base64')}`
 const [OLD, NEW] = [newKey('2025'), newKey('2026')]
 
+// As a process wraps its queue, with fields to hide that the contract does not use.
 queueContract(
-  'SQLite, sealed',
+  'SQLite in memory, sealed and redacted',
   async (options) => {
-    const folder = mkdtempSync(join(tmpdir(), 'xqueue-sealed-'))
-    const open = async () =>
-      encrypted(await openQueue(`sqlite:${join(folder, 'x.db')}`, options), new Encryption([NEW], { strict: true }))
-    const queue = await open()
-    const cleanup = async () => {
-      await queue.close()
-      rmSync(folder, { recursive: true })
+    const wrapped = (queue: Queue) => {
+      const opened = encrypted(queue, new Encryption([NEW], { strict: true }))
+      return redacted(opened, redactionOf(['payload.secret.*']))
     }
-    return { queue, second: open, cleanup }
+    const own = await openQueue('sqlite::memory:', options)
+    const queue = wrapped(own)
+    const second = async () => wrapped(await openQueue(own.url, options))
+    return { queue, second, cleanup: () => queue.close() }
   },
-  20,
+  { randomRuns: 10 },
 )
 
 describe('encryption', () => {
