@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
+import { isLong } from '../fixtures/long.ts'
 import { type Program, startProgram } from '../fixtures/program.ts'
 import { schemathesis } from './schemathesis.ts'
 
@@ -9,6 +10,9 @@ const here = import.meta.dirname
 /** The same draw in each run; FUZZ_SEED=N draws others, FUZZ_SECONDS=N goes on for longer. */
 const seed = Number(process.env.FUZZ_SEED ?? 1)
 const seconds = Number(process.env.FUZZ_SECONDS ?? 45)
+
+/** For each call, and each phase of the search. */
+const examples = isLong || process.env.FUZZ_SECONDS ? 25 : 8
 
 let server: Program
 const tester = schemathesis()
@@ -30,7 +34,16 @@ it.runIf(tester)(
     // The one call that does not end, so its answer cannot be checked: parsers.test.ts calls it.
     excluded.push('--exclude-path', '/api/v1/events')
     // One after the other, so that a seed draws the same again.
-    const drawn = ['--seed', String(seed), '--workers', '1', '--max-examples', '25', '--max-time', String(seconds)]
+    const drawn = [
+      '--seed',
+      String(seed),
+      '--workers',
+      '1',
+      '--max-examples',
+      String(examples),
+      '--max-time',
+      String(seconds),
+    ]
     const quiet = ['--generation-database', 'none', '--no-color', '--warnings', 'off']
     const args = ['--config-file', join(here, 'schemathesis.toml'), 'run', ...target, ...checks, ...excluded]
     const { body: task } = await server.call('POST', '/tasks', { type: 'remote' })

@@ -5,14 +5,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import mqtt from 'mqtt'
 import { afterEach, expect, it, vi } from 'vitest'
+import { isLong } from '../fixtures/long.ts'
 import { Mosquitto } from '../fixtures/mosquitto.ts'
 import { event, MANY_MS } from '../fixtures/mqtt-listener.ts'
 
 const BATCH = 1_000
-const FIRST = 15
-const MORE = 45
+const [FIRST, MORE] = isLong ? [15, 45] : [8, 16]
 /**
- * The memory that 45,000 tasks and 135,000 changes may retain: less than 100 bytes each. A leak of events is 50 MB.
+ * The memory that 16,000 tasks and 48,000 changes may retain: less than 100 bytes per change, and nightly less than that
+ * per task. A leak of events is 18 MB.
  */
 const LEFT_BYTES_MAX = 4 * 1024 * 1024
 
