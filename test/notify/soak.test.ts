@@ -12,8 +12,8 @@ import { event, MANY_MS } from '../fixtures/mqtt-listener.ts'
 const BATCH = 1_000
 const [FIRST, MORE] = isLong ? [15, 45] : [8, 16]
 /**
- * The memory that 16,000 tasks and 48,000 changes may retain: less than 100 bytes per change, and nightly less than that
- * per task. A leak of events is 18 MB.
+ * The memory that 16,000 tasks and 48,000 changes may retain: less than 100 bytes per change, and nightly per task.
+ * A leak of events is 18 MB.
  */
 const LEFT_BYTES_MAX = 4 * 1024 * 1024
 

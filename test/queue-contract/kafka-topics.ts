@@ -22,7 +22,7 @@ export class TopicSets {
     return this.#free.pop() ?? `test${++this.#made}`
   }
 
-  /** Deletes all records, which costs the broker a fifth of the creation of topics. Deletes topics that are too many. */
+  /** Deletes all records, which costs the broker a fifth of new topics. Topics that are too many are deleted. */
   async giveBack(prefix: string): Promise<void> {
     const names = (await this.#admin.listTopics()).filter((name) => name.startsWith(`${prefix}.`))
     if (names.filter((name) => name.startsWith(`${prefix}.lane.`)).length > LANES_MAX) {
