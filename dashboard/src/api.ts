@@ -238,6 +238,7 @@ export interface Explanation {
   waits_for: string[]
   /** Ids of the first tasks that wait for it. */
   successors: string[]
+  has_more_successors: boolean
   until: string | null
 }
 

@@ -193,8 +193,8 @@ export function BatchLink({ batch }: { batch: string }) {
   )
 }
 
-/** Tasks by their ids, with their state if an event was received. */
-export function TaskLinks({ ids }: { ids: readonly string[] }) {
+/** Tasks by their ids, with their state if an event was received; `hasMore` if there are more than these. */
+export function TaskLinks({ ids, hasMore = false }: { ids: readonly string[]; hasMore?: boolean }) {
   const { rows } = useLive()
   const rest = ids.length - LINKS_MAX
   return (
@@ -208,7 +208,7 @@ export function TaskLinks({ ids }: { ids: readonly string[] }) {
           </li>
         )
       })}
-      {rest > 0 && <li class="dim">{say('andMore', number(rest))}</li>}
+      {rest > 0 && <li class="dim">{say(hasMore ? 'andAtLeast' : 'andMore', number(rest))}</li>}
     </ul>
   )
 }

@@ -249,7 +249,7 @@ function Details({ task }: { task: Task }) {
     ['key', task.idempotency_key],
     ['batch', batch !== null && <BatchLink batch={batch} />],
     ['after', after.length > 0 && <TaskLinks ids={after} />],
-    ['successors', successors.length > 0 && <TaskLinks ids={successors} />],
+    ['successors', successors.ids.length > 0 && <TaskLinks {...successors} />],
     ['onFailure', after.length > 0 && say(`on_failure_${task.on_failure}`)],
     ['tag', tagged.length > 0 && tagged],
   ]
@@ -268,18 +268,26 @@ function Details({ task }: { task: Task }) {
 }
 
 /** The tasks that wait for it, or waited for it, as far as the store still knows them or they are in its batch. */
-function useSuccessors({ id, batch, updated_at }: Task): string[] {
-  const [ids, setIds] = useState<string[]>([])
+function useSuccessors({ id, batch, updated_at }: Task): Successors {
+  const [successors, setSuccessors] = useState<Successors>({ ids: [], hasMore: false })
   useEffect(() => {
-    void Promise.allSettled([readSuccessors(id), successorsInBatch(id, batch)]).then((found) => {
-      setIds([...new Set(found.flatMap((part) => (part.status === 'fulfilled' ? part.value : [])))])
-    })
+    void readSuccessors(id, batch).then(setSuccessors, () => undefined)
   }, [id, batch, updated_at])
-  return ids
+  return successors
 }
 
-async function readSuccessors(id: string): Promise<readonly string[]> {
-  return (await get<Explanation>(`/tasks/${id}/explain`)).successors
+interface Successors {
+  ids: readonly string[]
+  hasMore: boolean
+}
+
+async function readSuccessors(id: string, batch: string | null): Promise<Successors> {
+  const [explanation, inBatch] = await Promise.all([
+    get<Explanation>(`/tasks/${id}/explain`),
+    successorsInBatch(id, batch),
+  ])
+  const { successors, has_more_successors: hasMore } = explanation
+  return { ids: [...new Set([...successors, ...inBatch])], hasMore }
 }
 
 /** The store forgets what waited for a task when the task has succeeded. */

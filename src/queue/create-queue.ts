@@ -43,7 +43,7 @@ export function createQueue(store: Store): Queue {
     list: (query) => store.list(query),
     predecessor: (lease, id) => store.predecessor(lease, id),
     batch: (name) => store.batch(name),
-    explain: (id) => explain(store, id),
+    explain: (id, options) => explain(store, id, options),
     attempts: async (id) => {
       // The task first: an attempt that ends in between is in both, and counts once.
       const [task] = await store.get([id])

@@ -1,4 +1,3 @@
-import { SUCCESSORS_READ_MAX } from '../store/facts.ts'
 import type { Facts, Holder, Store, TaskFacts } from '../store/store.ts'
 import { isFinal } from '../task/status.ts'
 import type { Task } from '../task/task.ts'
@@ -30,7 +29,7 @@ export interface Explanation {
   /** The tasks that it still waits for. */
   waitsFor: readonly string[]
   /**
-   * The first 100 of the tasks that name it in `after` and that its end has not released, oldest first: those that
+   * The first of the tasks that name it in `after` and that its end has not released, oldest first: those that
    * wait for it, and those that were canceled meanwhile.
    */
   successors: readonly string[]
@@ -57,13 +56,26 @@ export interface LimitInTheWay {
   holders: Holder[]
 }
 
+/** The number of successors that an explanation has by default. */
+export const SUCCESSORS_MAX = 100
+
+export interface ExplainOptions {
+  /** Maximum number of successors; default `SUCCESSORS_MAX`. */
+  successorsMax?: number
+}
+
 /** Returns the first reason that applies, or null when there is no such task. */
-export async function explain(store: Store, id: string): Promise<Explanation | null> {
-  const facts = await store.inspect({ task: id, holders: true })
+export async function explain(
+  store: Store,
+  id: string,
+  { successorsMax = SUCCESSORS_MAX }: ExplainOptions = {},
+): Promise<Explanation | null> {
+  // One more, so that it is known whether there are more.
+  const facts = await store.inspect({ task: id, holders: true, successors: successorsMax + 1 })
   const { now, task: found, types, workers } = facts
   if (!found) return null
   const { task, ahead, waitsFor } = found
-  const successors = found.successors.slice(0, SUCCESSORS_READ_MAX - 1)
+  const successors = found.successors.slice(0, successorsMax)
   const hasMoreSuccessors = found.successors.length > successors.length
   const type = types.find((one) => one.type === task.type)
   const { maxConcurrency = null, holders = [] } = type ?? {}

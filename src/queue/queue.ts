@@ -17,7 +17,7 @@ import type { LogLine } from '../task/log-line.ts'
 import type { Schedule, ScheduleChange } from '../task/schedule.ts'
 import type { Task } from '../task/task.ts'
 import type { Changed, Which } from './changes.ts'
-import type { Explanation } from './explanation.ts'
+import type { ExplainOptions, Explanation } from './explanation.ts'
 import type { Stats, TypeInfo } from './statistics.ts'
 
 export { refuseLimitChange } from '../store/admission.ts'
@@ -62,7 +62,7 @@ export {
 export type { KeyChange, Keys } from '../task/api-key.ts'
 export type { ScheduleChange } from '../task/schedule.ts'
 export type { Changed, ChangePosition, ChangeResult, Which } from './changes.ts'
-export type { Explanation, LimitInTheWay } from './explanation.ts'
+export { type ExplainOptions, type Explanation, type LimitInTheWay, SUCCESSORS_MAX } from './explanation.ts'
 export type { Stats, TypeInfo } from './statistics.ts'
 
 /**
@@ -118,7 +118,7 @@ export interface Queue
   limits(query?: { names?: readonly string[]; holders?: boolean }): Promise<LimitFacts[]>
 
   /** The reason why a task is not running, or null when there is no such task. */
-  explain(id: string): Promise<Explanation | null>
+  explain(id: string, options?: ExplainOptions): Promise<Explanation | null>
 
   /** The attempts of a task, or null when there is no such task. */
   attempts(id: string): Promise<TaskAttempts | null>

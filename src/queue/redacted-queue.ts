@@ -37,8 +37,8 @@ export function redacted(queue: Queue, view: View): Queue {
       const page = await queue.list(query)
       return { ...page, tasks: page.tasks.map((task) => view(task)) }
     },
-    explain: async (id) => {
-      const explanation = await queue.explain(id)
+    explain: async (id, options) => {
+      const explanation = await queue.explain(id, options)
       return explanation && { ...explanation, task: view(explanation.task) }
     },
     attempts: async (id) => {

@@ -9,6 +9,7 @@ import { TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, TypeNameSchema, UsesSchema } from '../task/task-input.ts'
 import { USES_LIMITS, type Uses, usesErrors } from '../task/uses.ts'
 import { listOf } from './fields.ts'
+import { NamedLimits } from './named-limits.ts'
 import { NamedTypes } from './named-types.ts'
 import type { Route, ServerContext } from './route.ts'
 import { GroupTurnsSchema } from './type-json.ts'
@@ -101,6 +102,7 @@ function listHandlers({ queue }: ServerContext): Route {
 
 function declareHandlers({ queue, types }: ServerContext): Route {
   const named = new NamedTypes(queue, types)
+  const namedLimits = new NamedLimits(queue)
   return {
     method: 'POST',
     url: '/api/v1/handlers',
@@ -118,6 +120,8 @@ function declareHandlers({ queue, types }: ServerContext): Route {
       if (repeated !== -1) throw invalidField(`handlers[${repeated}].type`, 'is declared twice')
       const settings = handlers.map((handler, index) => settingsOf(handler, `handlers[${index}]`))
       await named.admit(request.principal!, names)
+      const limits = settings.flatMap((one) => Object.keys(one.limits ?? {}))
+      await namedLimits.admit(request.principal!, limits)
       // A worker on the store tells how its payloads look; one over HTTP does not, and leaves it as it is.
       const infos = new Map((await queue.types({ names })).map((info) => [info.type, info]))
       const declared = settings.map((one, index): [string, HandlerSettings] => {
@@ -144,6 +148,11 @@ function settingsOf(input: HandlerInput, at: string): Omit<HandlerSettings, 'pay
   const { uses = {}, max_retry: maxRetry, queue_timeout: queueTimeout, process_timeout: processTimeout } = input
   const [wrong] = usesErrors(uses, `${at}.uses`)
   if (wrong) throw invalidField(wrong.path, wrong.message)
+  for (const [name, units] of Object.entries(uses)) {
+    const most = input.limits?.[name]?.max
+    if (most == null || units <= most) continue
+    throw invalidField(`${at}.uses.${name}`, `is ${units}, and the limit has ${most}: no task could ever start`)
+  }
   return {
     maxConcurrency: input.concurrency ?? null,
     groupConcurrency: input.group_concurrency ?? null,

@@ -311,11 +311,9 @@ function changeMany(queue: Queue, change: 'cancel' | 'retry' | 'purge') {
   }
 }
 
-function whyRefused(change: 'cancel' | 'retry', { status, after }: Task): string {
+function whyRefused(change: 'cancel' | 'retry', { status }: Task): string {
   if (change === 'cancel') return 'it has already ended'
-  if (after.length === 0 || !RETRYABLE_STATUSES.includes(status as never)) {
-    return 'only failed, canceled and timed-out tasks can be retried'
-  }
+  if (!RETRYABLE_STATUSES.includes(status as never)) return 'only failed, canceled and timed-out tasks can be retried'
   return 'a task in its after ended without success and has been deleted: submit it again'
 }
 

@@ -15,6 +15,8 @@ export interface InspectQuery {
   types?: readonly string[]
   /** A task to read, with its type instead of `types`. */
   task?: string
+  /** Maximum number of its successors; default 0. */
+  successors?: number
   /** Includes the settings of the types. */
   settings?: boolean
   /** Includes the holders of the types' permits, and when their rates allow the next start. */
@@ -96,9 +98,6 @@ export interface TypeSettings {
   retention: TypeRetention
 }
 
-/** One more than are shown, so that it is known whether there are more. */
-export const SUCCESSORS_READ_MAX = 101
-
 export interface TaskFacts {
   task: Task
   /** If it is ready: the number of tasks of its type that run before it, at most 10,000. */
@@ -106,8 +105,8 @@ export interface TaskFacts {
   /** The predecessors that it still waits for. */
   waitsFor: readonly string[]
   /**
-   * The tasks that name it in `after` and that its end has not released, oldest first, at most `SUCCESSORS_READ_MAX`:
-   * those that wait for it, and those that were canceled meanwhile.
+   * The tasks that name it in `after` and that its end has not released, oldest first, as many as requested: those
+   * that wait for it, and those that were canceled meanwhile.
    */
   successors: readonly string[]
   /** The limit of its group, which may have its own; null: none. */

@@ -69,6 +69,18 @@ export function canceledBecauseGone(id: string): string {
   return `task ${id}, which it waits for, ended without success and is no longer kept`
 }
 
+const NAMED_IN_ERROR = /^task (\S+)(?=, which it waits for, ended )/
+
+/** The predecessor that such an error names; null for other errors. */
+export function predecessorIn(error: string | null): string | null {
+  return NAMED_IN_ERROR.exec(error ?? '')?.[1] ?? null
+}
+
+/** The same error without the name of the predecessor. */
+export function withoutPredecessor(error: string | null): string | null {
+  return error === null ? null : error.replace(NAMED_IN_ERROR, 'a task')
+}
+
 export interface BatchInfo {
   batch: string
   /** Tasks ever accepted in the batch. */

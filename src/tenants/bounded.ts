@@ -29,6 +29,7 @@ import { taskIdOf } from '../task/lease-token.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import { changeEach, filtersWithin } from './filters.ts'
 import { historyWithin } from './history.ts'
+import { errorMask, successorsWithin } from './named-tasks.ts'
 import { TenantNames } from './names.ts'
 import { noLimits, refuseKeys, refuseLimits, refuseOwnUses, refuseTypeChange, withoutHold } from './refusals.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
@@ -107,7 +108,8 @@ export class BoundedQueue implements Queue {
     const answer = await (groups ? turnOfGroups(this.#queue, own) : this.#queue.turn(own))
     const [settled, renewed] = [[...answer.settled], [...answer.renewed]]
     const tasks = await this.#shown(answer.leases.map(({ task }) => task))
-    const visible = await this.#predecessorsHere(answer.leases.flatMap(({ predecessors }) => predecessors))
+    const all = answer.leases.flatMap(({ predecessors }) => predecessors)
+    const [visible, mask] = await Promise.all([this.#predecessorsHere(all), errorMask(all, this.#visible)])
     return {
       ...answer,
       settled: outcomes.map(({ lease }) => (held.has(lease) ? settled.shift()! : { accepted: false, status: null })),
@@ -115,7 +117,9 @@ export class BoundedQueue implements Queue {
       leases: answer.leases.map((lease, index) => ({
         ...lease,
         task: tasks[index]!,
-        predecessors: lease.predecessors.filter(({ id }) => visible.has(id)),
+        predecessors: lease.predecessors.flatMap((one) =>
+          visible.has(one.id) ? [{ ...one, error: mask(one.error) }] : [],
+        ),
       })),
     }
   }
@@ -141,7 +145,7 @@ export class BoundedQueue implements Queue {
   }
 
   async declareHandlers(): Promise<void> {
-    throw new XQueueError('forbidden', 'a key with bounds cannot declare handlers: use a worker on the engine itself')
+    throw new XQueueError('forbidden', 'a key with bounds cannot declare handlers: let an operator set their limits')
   }
 
   sweep(max: number) {
@@ -163,7 +167,8 @@ export class BoundedQueue implements Queue {
   async predecessor(lease: string, id: string) {
     if (!(await this.#heldHere([lease])).has(lease)) throw leaseLost(lease)
     const found = await this.#queue.predecessor(lease, id)
-    return found && (await this.#predecessorsHere([found])).has(id) ? found : null
+    if (!found || !(await this.#predecessorsHere([found])).has(id)) return null
+    return { ...found, error: (await errorMask([found], this.#visible))(found.error) }
   }
 
   async batch(name: string) {
@@ -175,7 +180,7 @@ export class BoundedQueue implements Queue {
     const found = await this.#queue.explain(id)
     if (!found || !this.#has(found.task)) return null
     const [task] = await this.#shown([found.task])
-    const visible = await this.#visible([...found.waitsFor, ...found.successors])
+    const visible = await this.#visible(found.waitsFor)
     const holders = this.#holders(found.holders)
     const ahead = this.#bounds.groups && found.ahead > 0 ? await this.#ahead(found.task) : found.ahead
     // The expiry of another tenant's permit is hidden.
@@ -188,7 +193,7 @@ export class BoundedQueue implements Queue {
       limits: found.limits.map((limit) => ({ ...limit, holders: this.#holders(limit.holders) })),
       ahead,
       waitsFor: found.waitsFor.filter((id) => visible.has(id)),
-      successors: found.successors.filter((id) => visible.has(id)),
+      ...(await successorsWithin(this.#queue, found, this.#visible)),
       until: isOwnEnd || !found.reason.endsWith('limit_reached') ? found.until : null,
     }
   }
@@ -249,7 +254,9 @@ export class BoundedQueue implements Queue {
     const page = await this.#queue.events(query)
     const ofTypes = page.events.filter(({ type }) => allowsType(this.#bounds, type))
     const visible = this.#bounds.groups ? await this.#eventsHere(ofTypes) : ofTypes
-    return { ...page, events: visible.map((event) => this.#withShownWorker(event)) }
+    const mask = await errorMask(visible, this.#visible)
+    const events = visible.map((event) => ({ ...this.#withShownWorker(event), error: mask(event.error) }))
+    return { ...page, events }
   }
 
   readonly keys = refuseKeys
@@ -305,7 +312,7 @@ export class BoundedQueue implements Queue {
     return new Set(leases.filter((lease) => visible.has(taskIdOf(lease))))
   }
 
-  async #visible(ids: readonly string[]): Promise<Set<string>> {
+  readonly #visible = async (ids: readonly string[]): Promise<Set<string>> => {
     const different = [...new Set(ids)]
     if (different.length === 0) return new Set()
     const tasks = await this.#queue.get(different, { bare: true })
@@ -384,8 +391,10 @@ export class BoundedQueue implements Queue {
   /** Tasks with the tenant's names, and without predecessors outside of its bounds. */
   async #shown(tasks: readonly Task[]): Promise<Task[]> {
     const visible = await this.#visible(tasks.flatMap(({ after }) => after))
+    const mask = await errorMask(tasks, this.#visible)
     return tasks.map((task) => ({
       ...this.#withShownWorker(task),
+      error: mask(task.error),
       idempotencyKey: this.#names.shown(task.idempotencyKey),
       batch: this.#names.shown(task.batch),
       after: task.after.length === 0 ? task.after : task.after.filter((id) => visible.has(id)),

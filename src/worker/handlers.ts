@@ -173,6 +173,8 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
   const cap = ms('retry.cap', retry.cap)
   const { factor, jitter } = retry
   const { uses = {} } = handler
+  const limits = handler.limits ?? {}
+  if (typeof uses !== 'function') refuseNeverStarting(where, uses, limits)
   return {
     type,
     maxConcurrency: concurrency,
@@ -180,7 +182,7 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
     groupTurns,
     rate: rateOf(where, handler.rate ?? null, (per) => ms('rate.per', per)),
     usesOf: typeof uses === 'function' ? uses : null,
-    limits: limitsOf(where, handler.limits ?? {}, ms),
+    limits: limitsOf(where, limits, ms),
     defaults: {
       ...(maxRetry === null ? {} : { maxRetry }),
       ...(queueTimeoutMs === null ? {} : { queueTimeoutMs }),
@@ -204,6 +206,14 @@ function usesOf(where: string, uses: object): { uses?: Uses } {
   const [wrong] = usesErrors(uses, 'uses')
   if (wrong) throw invalid(`${where} has ${wrong.path}, which ${wrong.message}`)
   return Object.keys(uses).length === 0 ? {} : { uses: { ...(uses as Uses) } }
+}
+
+function refuseNeverStarting(where: string, uses: Uses, limits: NonNullable<Handler['limits']>): void {
+  for (const [name, units] of Object.entries(uses ?? {})) {
+    const most = limits[name]?.max
+    if (most == null || units <= most) continue
+    throw invalid(`${where} uses ${units} of ${JSON.stringify(name)}, which has ${most}: no task could ever start`)
+  }
 }
 
 function limitsOf(

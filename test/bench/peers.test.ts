@@ -3,8 +3,18 @@ import { join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
 import { root } from '../fixtures/root.ts'
 
-/** Those of XQueue, and one of another queue. `--smoke` without `--only` starts all, nightly. */
-const CONTENDERS = ['xqueue', 'xqueue-redis', 'bullmq', 'xqueue-go', 'xqueue-python']
+/** All that need no more than npm, Redis, and what other tests use as well. `--smoke` without `--only` starts all. */
+const CONTENDERS = [
+  'xqueue',
+  'xqueue-redis',
+  'bullmq',
+  'bee-queue',
+  'bunqueue-durable',
+  'bunqueue-file',
+  'bunqueue-memory',
+  'xqueue-go',
+  'xqueue-python',
+]
 const [INSTALL_MS_MAX, RUN_MS_MAX] = [240_000, 180_000]
 
 const run = (...args: string[]) =>
@@ -15,7 +25,7 @@ beforeAll(() => {
 }, INSTALL_MS_MAX)
 
 it(
-  'starts contenders of the benchmark, each of which submits and handles every task',
+  'starts each contender of the benchmark, which submits and handles every task',
   () => {
     const { status, stderr } = run('peers', '--smoke', '--only', CONTENDERS.join())
     const figures = stderr.trim().split('\n')

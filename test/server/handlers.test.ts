@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
-import { openTestQueue, type QueueServer, serveQueue } from '../fixtures/server.ts'
+import { openTestQueue, type QueueServer, serveQueue, startServer } from '../fixtures/server.ts'
 
 let queue: Queue
 let server: QueueServer
@@ -59,11 +59,34 @@ describe('POST /api/v1/handlers', () => {
     ['a retention that is none', [{ type: 'a', retention: { failed: '1x' } }], 'handlers[0].retention.failed'],
     ['a status that does not end', [{ type: 'a', retention: { pending: 1 } }], 'handlers[0].retention.pending'],
     ['a limit of a type by name', [{ type: 'a', limits: { 'type:b': { max: 1 } } }], 'handlers[0].limits.type:b'],
+    [
+      'more units than its limit',
+      [{ type: 'a', uses: { gpu: 3 }, limits: { gpu: { max: 2 } } }],
+      'handlers[0].uses.gpu',
+    ],
     ['units of no limit', [{ type: 'a', uses: { 'type:b': 1 } }], 'handlers[0].uses.type:b'],
   ])('refuses %s with the path of the field, and declares nothing', async (_what, handlers, path) => {
     const { status, body } = await declare(...handlers)
     expect({ status, code: body.code }).toEqual({ status: 400, code: 'invalid_request' })
     expect(body.errors.map((error: { path: string }) => error.path)).toContain(path)
     expect(await queue.types({ names: ['a', 'b'] })).toEqual([])
+  })
+
+  it('lets a key without `admin` create 100 named limits, and leaves room for others', async () => {
+    const guarded = await startServer({ auth: 'keys' })
+    const key = await guarded.key(['work'])
+    const limitsOf = (from: number, count: number) =>
+      Object.fromEntries(Array.from({ length: count }, (_, index) => [`limit-${from + index}`, { max: 1 }]))
+    const send = async (token: string, limits: object) =>
+      (await guarded.as(token).post('/handlers', { handlers: [{ type: 'quick', limits }] })).body
+    expect(await send(key, limitsOf(0, 60))).toMatchObject({ count: 1 })
+    expect(await send(key, limitsOf(20, 80))).toMatchObject({ count: 1 })
+    expect(await send(key, limitsOf(100, 1))).toMatchObject({
+      code: 'too_many_limits',
+      detail: expect.stringContaining('"limit-100" is not created'),
+    })
+    expect(await send(key, limitsOf(50, 1))).toMatchObject({ count: 1 })
+    expect(await send(await guarded.key(['admin']), limitsOf(100, 1))).toMatchObject({ count: 1 })
+    await guarded.stop()
   })
 })

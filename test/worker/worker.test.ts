@@ -247,6 +247,8 @@ it.each([
   [{ t: { run: forever, rate: { max: 0, per: '1s' } } }, /rate.max 0: it must be an integer from 1 to 1000000/],
   [{ t: { run: forever, rate: { max: 5, per: 'soon' } } }, /rate.per: "soon" is not a duration/],
   [{ t: { run: forever, rate: { max: 5, per: '25h' } } }, /rate.per 25h: it must be 1 ms to 24 hours/],
+  [{ t: { run: forever, uses: { gpu: 3 }, limits: { gpu: { max: 2 } } } }, /uses 3 of "gpu", which has 2: no task/],
+  [{ t: { run: forever, uses: null } }, /must be an object of limits and units/],
   [{ t: { run: forever, retries: 3 } }, /unknown field `retries`/],
   [{ t: { run: forever, retention: '1h' } }, /retention that is no object: write `retention: /],
   [{ t: { run: forever, retention: { pending: '1h' } } }, /retention.pending: .* success, failed, canceled, timeout/],

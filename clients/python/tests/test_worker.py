@@ -21,6 +21,11 @@ class AWorker(unittest.TestCase):
         Worker({"left-alone": lambda attempt: None}, client).run()
         self.assertEqual(signal.getsignal(signal.SIGTERM), before)
 
+    def test_refuses_settings_that_are_none(self):
+        for settings in ({"other": {}}, {"own": None}, {"own": {"type": "other"}}):
+            with self.assertRaisesRegex(ValueError, "settings of (other|own)"):
+                Worker({"own": lambda attempt: None}, settings=settings)
+
 
 if __name__ == "__main__":
     unittest.main()

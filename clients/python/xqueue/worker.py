@@ -83,6 +83,9 @@ class Worker:
             raise ValueError('handlers is empty: give at least one, as {"resize": resize}')
         if strangers := set(settings or ()) - set(handlers):
             raise ValueError(f"settings of {', '.join(sorted(strangers))}: there is no handler of that type")
+        for name, fields in (settings or {}).items():
+            if not isinstance(fields, Mapping) or "type" in fields:
+                raise ValueError(f'settings of {name}: give fields, as {{"concurrency": 2}}')
         self._handlers = dict(handlers)
         self._undeclared = dict(settings or {})
         self._types = sorted(self._handlers)

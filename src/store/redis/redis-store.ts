@@ -4,7 +4,6 @@ import type { TaskSpec } from '../../task/task.ts'
 import { refuseUnstorable, storableTurn } from '../admission.ts'
 import { Batcher } from '../batcher.ts'
 import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
-import { SUCCESSORS_READ_MAX } from '../facts.ts'
 import type { HistoryQuery } from '../history.ts'
 import { closedError, unknownType } from '../refusals.ts'
 import type { Completeness, Remembered, State } from '../state.ts'
@@ -239,7 +238,7 @@ export class RedisStore implements State {
       this.#inspection.inspect({ ...query, types: type === undefined ? [] : [type] }),
       type === undefined ? [] : this.#inspection.workersOf(type),
       found?.task.status === 'pending' ? this.#queries.ahead(query.task) : 0,
-      found ? this.#queries.successors(query.task, SUCCESSORS_READ_MAX) : [],
+      found ? this.#queries.successors(query.task, query.successors ?? 0) : [],
       this.#limits.facts(found?.task.uses ?? [], query.holders ?? false),
     ])
     if (!found) return facts

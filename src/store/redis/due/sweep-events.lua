@@ -22,6 +22,12 @@ local function trim_events(step, keep)
   if last >= keep then drop_events_before(step, last - keep + 1) end
 end
 
+local function newest_event(step)
+  local item = call('XREVRANGE', step.prefix .. KEY.events, '+', '-', 'COUNT', 1)[1]
+  local erased = call('ZRANGE', step.prefix .. KEY.erased_events, -1, -1, 'WITHSCORES')[2]
+  return math.max(item and tonumber(outbox.unpack(item).last) or 0, tonumber(erased or '0'))
+end
+
 -- Deletes events by age and bytes. The newest entry stays, because readers continue from it. Reading an entry reads its
 -- records, which may be large: a binary search finds the first entry to keep, and the others are not read.
 local function trim_old_events(step, age_ms, bytes_max)
@@ -33,8 +39,7 @@ local function trim_old_events(step, age_ms, bytes_max)
   end
   local first = outbox.read(step, '-', 1)[1]
   if not first or stays(first) then return end
-  local newest = outbox.unpack(call('XREVRANGE', prefix .. KEY.events, '+', '-', 'COUNT', 1)[1])
-  local low, high = tonumber(first.last) + 1, tonumber(newest.last)
+  local low, high = tonumber(first.last) + 1, newest_event(step)
   while low < high do
     local middle = math.floor((low + high) / 2)
     local entry = outbox.read(step, string.format('%d', middle), 1)[1]

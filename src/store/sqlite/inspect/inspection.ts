@@ -1,5 +1,4 @@
 import { noStoredCounts, type StoredStatus, WAITING_STATUSES } from '../../../task/status.ts'
-import { SUCCESSORS_READ_MAX } from '../../facts.ts'
 import type { RecentRates } from '../../rates.ts'
 import type { Facts, Holder, InspectQuery, StoreOptions, TaskFacts, TypeFacts, WorkerInfo } from '../../store.ts'
 import type { Database, Row } from '../database/database.ts'
@@ -44,7 +43,7 @@ export class Inspection {
   }
 
   inspect(query: InspectQuery, now: number): Facts {
-    const task = query.task === undefined ? null : this.#task(query.task)
+    const task = query.task === undefined ? null : this.#task(query.task, query.successors ?? 0)
     const names = query.task === undefined ? query.types : task ? [task.task.type] : []
     const counts = this.#counts(names)
     const rates = this.#rates.recent(now, names)
@@ -78,7 +77,7 @@ export class Inspection {
     return { now, types, workers: this.#workers(now), lanes, limits, task, stream: null }
   }
 
-  #task(id: string): TaskFacts | null {
+  #task(id: string, successorsMax: number): TaskFacts | null {
     const row = this.#database.get('taskById', id)
     if (!row) return null
     const task = taskOf(row)
@@ -88,7 +87,7 @@ export class Inspection {
       task,
       ahead: row.status === 'pending' ? this.#groups.ahead(ready, AHEAD_MAX) : 0,
       waitsFor: row.status === 'dependent' ? this.#flows.awaitedBy(row.seq as number) : [],
-      successors: this.#flows.successorsOf(task.id, SUCCESSORS_READ_MAX),
+      successors: this.#flows.successorsOf(task.id, successorsMax),
       groupLimit: group === null ? null : this.#planner.groupLimit(type).of(group),
       holdersOfGroup: group === null ? [] : this.#database.all('holdersInGroup', type, group).map(holderOf),
     }
