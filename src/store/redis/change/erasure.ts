@@ -10,7 +10,8 @@ const BYTES_AT_ONCE = 1024 * 1024
 
 /** Tasks of one step that changes nothing. */
 const CHECKED_AT_ONCE = 500
-const REF = /\d+\.\d+-\d+/g
+/** Bounded, so that a long number in a result costs no more than its length. */
+const REF = /\d{1,5}\.\d{1,15}-\d{1,10}/g
 
 /** Maximum difference of the clocks of two machines when one takes over from the other. */
 const SKEW_MS = 10_000
