@@ -115,17 +115,17 @@ function declareHandlers({ queue, types }: ServerContext): Route {
     refusals: ['invalid_duration', 'too_many_types', 'too_many_limits', 'limit_not_placeable'],
     handler: async (request) => {
       const { handlers } = request.body as { handlers: HandlerInput[] }
-      const names = handlers.map(({ type }) => type)
-      const repeated = names.findIndex((type, index) => names.indexOf(type) < index)
-      if (repeated !== -1) throw invalidField(`handlers[${repeated}].type`, 'is declared twice')
-      const settings = handlers.map((handler, index) => settingsOf(handler, `handlers[${index}]`))
+      // The last one counts for a type that is named twice.
+      const settings = new Map(
+        handlers.map((handler, index) => [handler.type, settingsOf(handler, `handlers[${index}]`)]),
+      )
+      const names = [...settings.keys()]
       await named.admit(request.principal!, names)
-      const limits = settings.flatMap((one) => Object.keys(one.limits ?? {}))
+      const limits = [...settings.values()].flatMap((one) => Object.keys(one.limits ?? {}))
       await namedLimits.admit(request.principal!, limits)
       // A worker on the store tells how its payloads look; one over HTTP does not, and leaves it as it is.
       const infos = new Map((await queue.types({ names })).map((info) => [info.type, info]))
-      const declared = settings.map((one, index): [string, HandlerSettings] => {
-        const type = names[index]!
+      const declared = [...settings].map(([type, one]): [string, HandlerSettings] => {
         return [type, { ...one, payloadSchema: infos.get(type)?.payloadSchema ?? null }]
       })
       await queue.declareHandlers(new Map(declared))

@@ -154,7 +154,7 @@ const REDIS: readonly Entry[] = [
   ['a held type starts nothing', 'apply_hold', /held_until <= step\.now/, 'held_until > 0'],
   ['a longer hold stays', 'hold', /if held_until > tonumber\(.*?\) then/, 'if held_until > 0 then'],
   ['a record of a type is compared', 'configure', /\w+\.digest == digest and/, 'true and'],
-  ['higher priority goes first', 'claim_by_priority', /= 9, 0, -1 do/, '= 0, 9 do'],
+  ['higher priority goes first', 'claim_by_priority', /= 1, #DIGITS do/, '= #DIGITS, 1, -1 do'],
   ['groups take turns', 'serve', /= (\w+), group\n/, "= '0', group\n"],
   ['running time: what ran counts', 'ended', /group, ran - expected_of\(pace, of_all\)/, 'group, 0'],
   ['running time: starts count in advance', 'positions', /\(one\.starts or 1\) \* expected/, '0'],

@@ -31,6 +31,9 @@ describe('POST /api/v1/handlers', () => {
       ...{ max: 4, rate: { max: 9, perMs: 2_000 } },
     })
     expect((await server.post('/tasks', { type: 'bare' })).status).toBe(201)
+    const twice = await declare({ type: 'twice', concurrency: 1 }, { type: 'twice', concurrency: 2 })
+    expect(twice.body).toEqual({ handlers: ['twice'], count: 1 })
+    expect(await typeOf('twice')).toMatchObject({ maxConcurrency: 2 })
     await declare({ type: 'full' })
     expect(await typeOf('full')).toMatchObject({ maxConcurrency: null, groupTurns: 'tasks', rate: null, defaults: {} })
   })
@@ -48,7 +51,6 @@ describe('POST /api/v1/handlers', () => {
 
   it.each([
     ['no handlers', [], 'handlers'],
-    ['a type twice', [{ type: 'a' }, { type: 'a' }], 'handlers[1].type'],
     ['a name that is no type', [{ type: 'a b' }], 'handlers[0].type'],
     ['an unknown field', [{ type: 'a', concurency: 1 }], 'handlers[0].concurency'],
     ['a limit of 0', [{ type: 'a', concurrency: 0 }], 'handlers[0].concurrency'],
