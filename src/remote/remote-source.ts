@@ -54,7 +54,6 @@ export class RemoteSource implements TaskSource {
   #cancelRequested: string[] = []
   /** How far this machine's clock seemed to be ahead of the server's, in the latest calls. */
   readonly #ahead: number[] = []
-
   readonly #undeclared: Undeclared
 
   /** @param undeclared called with handlers whose settings the server does not take, and the reason */

@@ -7,7 +7,7 @@ import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
 import { FINAL_STATUSES, type FinalStatus } from '../task/status.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, TypeNameSchema, UsesSchema } from '../task/task-input.ts'
-import { USES_LIMITS, type Uses, usesErrors } from '../task/uses.ts'
+import { USES_LIMITS, type Uses, unitsAboveMax, usesErrors } from '../task/uses.ts'
 import { listOf } from './fields.ts'
 import { NamedLimits } from './named-limits.ts'
 import { NamedTypes } from './named-types.ts'
@@ -148,10 +148,10 @@ function settingsOf(input: HandlerInput, at: string): Omit<HandlerSettings, 'pay
   const { uses = {}, max_retry: maxRetry, queue_timeout: queueTimeout, process_timeout: processTimeout } = input
   const [wrong] = usesErrors(uses, `${at}.uses`)
   if (wrong) throw invalidField(wrong.path, wrong.message)
-  for (const [name, units] of Object.entries(uses)) {
-    const most = input.limits?.[name]?.max
-    if (most == null || units <= most) continue
-    throw invalidField(`${at}.uses.${name}`, `is ${units}, and the limit has ${most}: no task could ever start`)
+  const above = unitsAboveMax(uses, input.limits ?? {})
+  if (above) {
+    const detail = `is ${above.units}, and the limit has ${above.max}: no task could ever start`
+    throw invalidField(`${at}.uses.${above.name}`, detail)
   }
   return {
     maxConcurrency: input.concurrency ?? null,

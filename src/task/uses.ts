@@ -103,6 +103,18 @@ export function usageError(usage: unknown): FieldError | null {
   return { path, message: `is ${JSON.stringify(units)}: it must be an integer from 0 to ${unitsMax}` }
 }
 
+/** The first limit of which a task needs more units than its maximum, so that it could never start; or null. */
+export function unitsAboveMax(
+  uses: Uses,
+  limits: Readonly<Record<string, { max?: number | null } | null | undefined>>,
+) {
+  for (const [name, units] of Object.entries(uses)) {
+    const max = limits[name]?.max
+    if (max != null && units > max) return { name, units, max }
+  }
+  return null
+}
+
 /** The errors of uses from a request or a handler. */
 export function usesErrors(uses: unknown, path: string): FieldError[] {
   if (typeof uses !== 'object' || uses === null || Array.isArray(uses)) {

@@ -18,7 +18,7 @@ import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
 import { FINAL_STATUSES, type FinalStatus } from '../task/status.ts'
 import { type SpecDefaults, TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
 import { describeError } from '../task/thrown.ts'
-import { type Uses, usesErrors } from '../task/uses.ts'
+import { type Uses, unitsAboveMax, usesErrors } from '../task/uses.ts'
 import type { Duration, Handler, Handlers } from './handler.ts'
 import { runInThread } from './isolate.ts'
 import type { TaskSource } from './task-source.ts'
@@ -209,11 +209,10 @@ function usesOf(where: string, uses: object): { uses?: Uses } {
 }
 
 function refuseNeverStarting(where: string, uses: Uses, limits: NonNullable<Handler['limits']>): void {
-  for (const [name, units] of Object.entries(uses ?? {})) {
-    const most = limits[name]?.max
-    if (most == null || units <= most) continue
-    throw invalid(`${where} uses ${units} of ${JSON.stringify(name)}, which has ${most}: no task could ever start`)
-  }
+  const above = unitsAboveMax(uses ?? {}, limits)
+  if (!above) return
+  const { name, units, max } = above
+  throw invalid(`${where} uses ${units} of ${JSON.stringify(name)}, which has ${max}: no task could ever start`)
 }
 
 function limitsOf(

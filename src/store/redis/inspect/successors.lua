@@ -6,18 +6,11 @@
 -- Cost  one command; its time grows with the number of successors, of which a submission allows 10,000
 function steps.successors(step)
   local ref, behind, most = arg(step), arg(step), number(step)
-  local places, names = {}, {}
-  for _, successor in ipairs(call('SMEMBERS', step.prefix .. KEY.successors .. ref)) do
-    local name = successor:sub(3)
-    -- Tasks of different lanes may have equal entries; the name distinguishes them.
-    local place = name:match('%.(.*)$') .. ' ' .. name
-    if place > behind then
-      places[#places + 1] = place
-      names[place] = name
-    end
-  end
-  table.sort(places)
+  local places, by_place = flows.successors_behind(step, ref, behind)
   local answer = { #places > most and places[most] or '' }
-  for index = 1, math.min(most, #places) do answer[index + 1] = names[places[index]] end
+  for index = 1, math.min(most, #places) do
+    local _, name = by_place[places[index]]:match('^(%l) (.*)$')
+    answer[index + 1] = name
+  end
   return answer
 end

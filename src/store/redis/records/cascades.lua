@@ -29,16 +29,7 @@ end
 local function some_successors(step, ref, behind)
   local room = FOLLOWED_MAX - step.informed
   if room <= 0 then return {}, behind end
-  local places, by_place = {}, {}
-  for _, successor in ipairs(call('SMEMBERS', step.prefix .. KEY.successors .. ref)) do
-    -- Tasks of different lanes may have equal entries; the rest of the text distinguishes them.
-    local place = successor:match('%.(.*)$') .. ' ' .. successor
-    if place > behind then
-      places[#places + 1] = place
-      by_place[place] = successor
-    end
-  end
-  table.sort(places)
+  local places, by_place = flows.successors_behind(step, ref, behind)
   local some = {}
   for index = 1, math.min(room, #places) do some[index] = by_place[places[index]] end
   step.informed = step.informed + #some

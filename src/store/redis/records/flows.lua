@@ -118,6 +118,22 @@ function flows.inform_of_removal(step, name, gone)
   flows.receive_outcome(step, ref, gone, GONE)
 end
 
+-- Returns the places of the tasks that await a task, by age, and the entry of each in `successors`.
+-- @param behind the place behind which they begin, or ''
+function flows.successors_behind(step, ref, behind)
+  local places, by_place = {}, {}
+  for _, successor in ipairs(call('SMEMBERS', step.prefix .. KEY.successors .. ref)) do
+    -- Tasks of different lanes may have equal entries; the rest of the text distinguishes them.
+    local place = successor:match('%.(.*)$') .. ' ' .. successor
+    if place > behind then
+      places[#places + 1] = place
+      by_place[place] = successor
+    end
+  end
+  table.sort(places)
+  return places, by_place
+end
+
 function flows.leave_successors(step, ref, informed)
   local prefix = step.prefix
   if #informed > 0 then many('SREM', prefix .. KEY.successors .. ref, informed) end
