@@ -5,6 +5,8 @@ import { FORMS } from '../task/task-input.ts'
 
 /** Maximum number of errors in an answer. */
 const ERRORS_MAX = 100
+/** Of a type that may not be valid. */
+const TYPE_CHARS_MAX = 200
 
 /** With its part of the schema, because Ajv is verbose. */
 type Validation = NonNullable<FastifyError['validation']>[number] & { schema?: unknown }
@@ -20,7 +22,7 @@ export function answerProblems(server: FastifyInstance): void {
   server.setErrorHandler((error: FastifyError, request, reply) => {
     // For an unknown route, other errors are not relevant.
     if (request.is404 && !(error instanceof XQueueError)) return answerNoSuchCall(server, request, reply)
-    const known = toXQueueError(error, request)
+    const known = withTypes(toXQueueError(error, request), request.body)
     if (known.status >= 500 && known.code !== 'overloaded') request.log.error({ err: error }, 'a request failed')
     return sendProblem(reply, request, known)
   })
@@ -90,6 +92,19 @@ export function toXQueueError(error: FastifyError, request?: FastifyRequest): XQ
   const status = error.statusCode ?? 500
   if (status < 500) return new XQueueError('invalid_request', error.message)
   return new XQueueError('internal', error.message, {}, { cause: error })
+}
+
+/** A worker declares its handlers as a map, so their places in the list say little: errors name their types too. */
+function withTypes(error: XQueueError, body: unknown): XQueueError {
+  const { errors, ...details } = error.details
+  const { handlers } = (body ?? {}) as { handlers?: { type?: unknown }[] }
+  if (!errors || !Array.isArray(handlers)) return error
+  const nameOf = (path: string) => {
+    const type = handlers[Number(/^handlers\[(\d+)\]/.exec(path)?.[1])]?.type
+    return typeof type === 'string' ? ` (type ${JSON.stringify(type.slice(0, TYPE_CHARS_MAX))})` : ''
+  }
+  const named = errors.map(({ path, message }) => ({ path, message: message + nameOf(path) }))
+  return new XQueueError(error.code, error.message + nameOf(errors[0]?.path ?? ''), { ...details, errors: named })
 }
 
 /**

@@ -74,6 +74,22 @@ describe('POST /api/v1/handlers', () => {
     expect(await queue.types({ names: ['a', 'b'] })).toEqual([])
   })
 
+  it('names the type of the handler in an error, of a schema and of a rule', async () => {
+    const told = async (handler: object) => {
+      const { body } = await declare({ type: 'a' }, { type: 'mail', ...handler })
+      return [body.detail, body.errors[0].message]
+    }
+    expect(await told({ concurrency: 0 })).toEqual([
+      'body: handlers[1].concurrency must be >= 1 (type "mail")',
+      'must be >= 1 (type "mail")',
+    ])
+    expect(await told({ retry: { base: 9, cap: 1 } })).toEqual([
+      'handlers[1].retry has a base above its cap (type "mail")',
+      'has a base above its cap (type "mail")',
+    ])
+    expect((await declare({ concurrency: 0 })).body.detail).toBe('body: handlers[0].type is required')
+  })
+
   it('lets a key without `admin` create 100 named limits, and leaves room for others', async () => {
     const guarded = await startServer({ auth: 'keys' })
     const key = await guarded.key(['work'])
