@@ -24,7 +24,9 @@ if (vite) {
 
 function isFresh(): boolean {
   if (!existsSync(built)) return false
-  const sources = globSync(['index.html', '*.ts', '*.json', 'src/**', 'public/**'], { cwd: root })
+  // The last ones are shared with the server.
+  const shared = '../src/task/{error-pattern,stack}.ts'
+  const sources = globSync(['index.html', '*.ts', '*.json', 'src/**', 'public/**', shared], { cwd: root })
   return sources.every((file) => statSync(join(root, file)).mtimeMs <= statSync(built).mtimeMs)
 }
 

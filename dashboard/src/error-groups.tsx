@@ -1,11 +1,12 @@
 import { useEffect, useState } from 'preact/hooks'
+import { patternOf } from '../../src/task/error-pattern.ts'
 import { get, type Task } from './api.ts'
 import { age, TaskLink } from './ids.tsx'
 import { useLive } from './live.ts'
 import { ErrorLine, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
-import { changeChosen } from './task-actions.tsx'
-import { addressOf, EMPTY, filterOf, patternOf, type Search } from './task-search.ts'
+import { type Action, changeChosen, changeMatching } from './task-actions.tsx'
+import { addressOf, EMPTY, filterOf, type Search } from './task-search.ts'
 import { momentOf, number, say } from './words.ts'
 
 /** The newest tasks of each status are read. A page of large tasks is short. */
@@ -14,6 +15,7 @@ const EXAMINED_PAGES_MAX = 10
 const PAGE = 1_000
 const AGAIN_MS = 10_000
 const GROUPS_MAX = 100
+const GROUPED = ['failed', 'timeout']
 
 interface Group {
   pattern: string
@@ -72,12 +74,15 @@ export function ErrorGroups({ search, title }: { search: Partial<Search>; title?
 
 function GroupRow({ group, search, reload }: { group: Group; search: Partial<Search>; reload: () => Promise<void> }) {
   const { pattern, types, ids, example, at } = group
-  const retry = () => void changeChosen('retry', ids, () => undefined, reload)
+  const isAll = may('admin') && pattern !== ''
+  const change = (action: Action) => {
+    if (!isAll) return changeChosen(action, ids, () => undefined, reload)
+    const filter = filterOf({ ...EMPTY, ...search, pattern, status: '' })
+    return changeMatching(action, filter, GROUPED, () => void reload().catch(() => undefined))
+  }
   return (
     <tr>
-      <th scope="row">
-        <a href={addressOf({ ...search, error: '', pattern })}>{pattern === '' ? '–' : pattern}</a>
-      </th>
+      <th scope="row">{pattern === '' ? '–' : <a href={addressOf({ ...search, pattern })}>{pattern}</a>}</th>
       <td class="num" data-label={say('tasks')}>
         {number(ids.length)}
       </td>
@@ -91,12 +96,13 @@ function GroupRow({ group, search, reload }: { group: Group; search: Partial<Sea
           {say('ago', age(at))}
         </span>
       </td>
-      <td class="num">
-        {may('submit') && (
-          <button type="button" class="plain small" onClick={retry}>
-            {say('action_retry')} {number(ids.length)}
-          </button>
-        )}
+      <td class="num actions">
+        {may('submit') &&
+          (['retry', 'purge'] as const).map((action) => (
+            <button key={action} type="button" class="plain small" onClick={() => void change(action)}>
+              {say(`action_${action}`)}…
+            </button>
+          ))}
       </td>
     </tr>
   )
@@ -104,7 +110,7 @@ function GroupRow({ group, search, reload }: { group: Group; search: Partial<Sea
 
 async function readGroups(search: Search): Promise<Read> {
   const groups = new Map<string, Group>()
-  const parts = await Promise.all(['failed', 'timeout'].map((status) => readTasks({ ...search, status })))
+  const parts = await Promise.all(GROUPED.map((status) => readTasks({ ...search, status })))
   const tasks = parts.flatMap((part) => part.tasks)
   for (const { id, type, error, completed_at } of tasks) {
     const pattern = patternOf(error ?? '')

@@ -86,7 +86,7 @@ export function MatchingActions({ search, rows, done }: MatchingProps) {
   if (!may('submit')) return null
   const label = say(isOnlyFound ? 'allFound' : 'allMatching')
   const change = (action: Action) => {
-    if (!isOnlyFound) return changeMatching(action, filterOf(search), done)
+    if (!isOnlyFound) return changeMatching(action, filterOf(search), [], done)
     const ids = rows.filter((row) => FITS[action](row.status)).map(({ id }) => id)
     if (ids.length === 0) return toast(say('noneMatches', say(`action_${action}`)))
     return changeChosen(
@@ -108,15 +108,28 @@ export function MatchingActions({ search, rows, done }: MatchingProps) {
   )
 }
 
-async function changeMatching(action: Action, filter: Record<string, string>, done: () => void): Promise<void> {
+interface Counted {
+  count: number
+  more?: boolean
+}
+
+/** Asks with the number of tasks that the server counts. `statuses` of the tasks; none: as the filter says. */
+export async function changeMatching(
+  action: Action,
+  filter: Record<string, string>,
+  statuses: readonly string[],
+  done: () => void,
+): Promise<void> {
+  const filters = statuses.length === 0 ? [filter] : statuses.map((status) => ({ ...filter, status }))
+  const each = (more: object) =>
+    Promise.all(filters.map((one) => call<Counted>('POST', `/tasks/${action}`, { ...one, ...more })))
+  const sum = (counts: readonly { count: number }[]) => counts.reduce((total, { count }) => total + count, 0)
   try {
-    const counted = await call<{ count: number; more: boolean }>('POST', `/tasks/${action}`, {
-      ...filter,
-      dry_run: true,
-    })
-    const count = `${number(counted.count)}${counted.more ? '+' : ''}`
-    if (counted.count === 0) return toast(say('noneMatches', say(`action_${action}`)))
-    const terms = Object.entries(filter).map(termOf)
+    const counted = await each({ dry_run: true })
+    const count = `${number(sum(counted))}${counted.some(({ more }) => more) ? '+' : ''}`
+    if (sum(counted) === 0) return toast(say('noneMatches', say(`action_${action}`)))
+    const named = statuses.length === 0 ? filter : { ...filter, status: statuses.join('/') }
+    const terms = Object.entries(named).map(termOf)
     const question = {
       title: say(`ask_${action}`, count),
       detail: `${say('matching', terms.length === 0 ? say('everyTask') : terms.join(', '))} ${say(`effect_${action}`)}`,
@@ -124,10 +137,10 @@ async function changeMatching(action: Action, filter: Record<string, string>, do
       isDanger: action !== 'retry',
     }
     await confirmedRun(question, async () => {
-      const changed = await call<{ count: number }>('POST', `/tasks/${action}`, filter)
+      const changed = await each({})
       if (action === 'purge') forget()
       done()
-      return say(`done_${action}`, number(changed.count))
+      return say(`done_${action}`, number(sum(changed)))
     })
   } catch (error) {
     toast((error as Error).message, true)
@@ -137,5 +150,5 @@ async function changeMatching(action: Action, filter: Record<string, string>, do
 function termOf([name, value]: [string, string]): string {
   if (name === 'created_after') return `${say('times_from')} ${momentOf(Date.parse(value))}`
   if (name === 'created_before') return `${say('times_until')} ${momentOf(Date.parse(value))}`
-  return name === 'error' ? `${name} “${value}”` : `${name} ${value}`
+  return name.startsWith('error') ? `error “${value}”` : `${name} ${value}`
 }

@@ -1,6 +1,9 @@
+import { ERROR_PATTERN_CHARS_MAX, patternOf } from '../../src/task/error-pattern.ts'
+import { STATUSES } from './api.ts'
+
 /** The search of the list of tasks: as one line that a user writes, as fields, and in the address of the page. */
 
-/** `''` does not filter. The server searches; of `id` and `pattern` the page compares the rest. */
+/** `''` does not filter. The server searches; of `id` the page compares the rest. */
 export interface Search {
   status: string
   type: string
@@ -38,8 +41,6 @@ const KEYS = ['type', 'group', 'tag', 'batch', 'error'] as const
 const FIELD = new RegExp(`(?:^|\\s)(${KEYS.join('|')}):(?:"([^"]*)"|(\\S+))`, 'g')
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 const SHORT_ID = /^([0-9a-f]{8}[0-9a-f-]*)(?:…|\.\.\.)([0-9a-f-]*)$/i
-/** What the server accepts. */
-const ERROR_CHARS_MAX = 200
 
 /** The last day whose year has four digits. */
 const TIME_MAX = Date.UTC(9999, 11, 31)
@@ -62,7 +63,7 @@ export function parseLine(line: string, types: readonly string[]): Omit<Search, 
   if (ID.test(text)) found.whole = text.toLowerCase()
   else if (types.includes(text)) found.type = text
   else if (SHORT_ID.test(text)) found.id = text.toLowerCase()
-  else if (text !== '') found.error = text.slice(0, ERROR_CHARS_MAX)
+  else if (text !== '') found.error = text.slice(0, ERROR_PATTERN_CHARS_MAX)
   return found
 }
 
@@ -83,10 +84,8 @@ export function searchOf(query: URLSearchParams): Search {
 export function filterOf(search: Search, now = Date.now()): Record<string, string> {
   const { status, type, group, tag, batch, error, pattern } = search
   const { from, to } = timesOf(search, now)
-  const [longest = ''] = pattern.split(/[#…]/).sort((a, b) => b.length - a.length)
   const filter = {
-    ...{ status, type, group, tag, batch },
-    error: (error || longest.trim()).slice(0, ERROR_CHARS_MAX),
+    ...{ status, type, group, tag, batch, error, error_like: pattern },
     created_after: from > 0 ? new Date(from).toISOString() : '',
     created_before: to < Number.POSITIVE_INFINITY ? new Date(to).toISOString() : '',
   }
@@ -109,8 +108,24 @@ export function timesOf({ range, after, before, id }: Search, now = Date.now()):
 }
 
 /** Whether the page must compare what the server has found. */
-export function isOfPage({ id, pattern }: Search): boolean {
-  return id !== '' || pattern !== ''
+export function isOfPage({ id }: Search): boolean {
+  return id !== ''
+}
+
+/** The parts of an address that cannot be read. A list without them would have too many tasks. */
+export function unreadableOf(query: URLSearchParams): string[] {
+  const isTime = (text: string) => !Number.isNaN(Date.parse(text))
+  const isKnown: Record<string, (text: string) => boolean> = {
+    status: (text) => STATUSES.includes(text as (typeof STATUSES)[number]),
+    range: (text) => Object.hasOwn(RANGES_MS, text),
+    after: isTime,
+    before: isTime,
+    id: (text) => SHORT_ID.test(text),
+    view: (text) => text === 'errors',
+  }
+  const isReadable = (name: string, text: string) =>
+    text === '' || (Object.hasOwn(isKnown, name) ? isKnown[name]!(text) : Object.hasOwn(EMPTY, name))
+  return [...query].filter(([name, text]) => !isReadable(name, text)).map(([name, text]) => `${name}=${text}`)
 }
 
 export function matcherOf({ id, pattern }: Search): (row: { id: string; told: string }) => boolean {
@@ -133,16 +148,4 @@ export function typeAddress(type: string): string {
 /** An id is a UUIDv7, which begins with the time of submission. */
 export function submittedAt(id: string): number {
   return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
-}
-
-const UUIDS = /\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/gi
-/** Hexadecimal ids with at least one digit, so that words of letters stay. */
-const HEXES = /\b(?=[a-f]*\d)[0-9a-f]{8,}\b/gi
-const NUMBERS = /\d+(?:[.,]\d+)*/g
-
-/** The first line of an error without its numbers and ids: errors of one cause have one pattern. */
-export function patternOf(error: string): string {
-  const [line = ''] = error.split('\n', 1)
-  // As long as the rows of the list keep of an error.
-  return line.slice(0, 200).replace(UUIDS, '…').replace(HEXES, '…').replace(NUMBERS, '#').trim()
 }

@@ -3,9 +3,10 @@ import { STATUSES } from './api.ts'
 import { ErrorGroups } from './error-groups.tsx'
 import { BatchLink } from './flow.tsx'
 import { useLive } from './live.ts'
+import { ErrorLine } from './parts.tsx'
 import { MatchingActions } from './task-actions.tsx'
 import { TaskList } from './task-list.tsx'
-import { addressOf, lineOf, parseLine, RANGES_MS, type Search, searchOf } from './task-search.ts'
+import { addressOf, lineOf, parseLine, RANGES_MS, type Search, searchOf, unreadableOf } from './task-search.ts'
 import { number, say, type Word } from './words.ts'
 
 const SUGGESTED_MAX = 100
@@ -15,6 +16,7 @@ export function TasksView({ query }: { query: URLSearchParams }) {
   const search = searchOf(query)
   const view = query.get('view') ?? ''
   const [version, setVersion] = useState(0)
+  const unreadable = unreadableOf(query)
   const key = `${JSON.stringify(search)}${version}`
   return (
     <>
@@ -28,7 +30,9 @@ export function TasksView({ query }: { query: URLSearchParams }) {
           {say('batch')} <BatchLink batch={search.batch} />
         </p>
       )}
-      {view === 'errors' ? (
+      {unreadable.length > 0 ? (
+        <ErrorLine error={say('unreadable', unreadable.join(', '))} />
+      ) : view === 'errors' ? (
         <ErrorGroups search={search} />
       ) : (
         <TaskList

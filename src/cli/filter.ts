@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { parseDurationMs } from '../task/duration.ts'
+import { patternOf } from '../task/error-pattern.ts'
 import { XQueueError } from '../task/errors.ts'
 import { parseTime } from '../task/rfc3339.ts'
 import type { Status } from '../task/status.ts'
@@ -14,6 +15,7 @@ export interface FilterOptions extends ClientOptions {
   createdAfter?: string
   createdBefore?: string
   error?: string
+  errorLike?: string
 }
 
 /** Options that select tasks. */
@@ -28,12 +30,13 @@ export function withFilter(command: Command): Command {
     .option('--created-after <time>', 'select tasks accepted since then: an age such as 2h, or an RFC 3339 time')
     .option('--created-before <time>', 'select tasks accepted before that: an age such as 30m, or an RFC 3339 time')
     .option('--error <text>', 'select by a part of the error; A to Z also match a to z')
+    .option('--error-like <error>', 'select errors with the same first line, apart from numbers and ids')
     .optionsGroup('Options:')
 }
 
 /** The filter as the API names it. @throws XQueueError `invalid_config` */
 export function filterOf(options: FilterOptions): Record<string, string> & { batch?: string } {
-  const { status, type, tag, group, batch, createdAfter, createdBefore, error } = options
+  const { status, type, tag, group, batch, createdAfter, createdBefore, error, errorLike } = options
   return {
     ...(status ? { status } : {}),
     ...(type ? { type } : {}),
@@ -43,6 +46,7 @@ export function filterOf(options: FilterOptions): Record<string, string> & { bat
     ...(createdAfter === undefined ? {} : { created_after: timeOf('--created-after', createdAfter) }),
     ...(createdBefore === undefined ? {} : { created_before: timeOf('--created-before', createdBefore) }),
     ...(error === undefined ? {} : { error }),
+    ...(errorLike === undefined ? {} : { error_like: patternOf(errorLike) }),
   }
 }
 

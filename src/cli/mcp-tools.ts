@@ -46,6 +46,7 @@ const READING: readonly McpTool[] = [
       created_after: optional('Only tasks accepted at this time or later, such as 2030-01-31T12:00:00Z'),
       created_before: optional('Only tasks accepted before this time'),
       error: optional('A part of the error; A to Z also match a to z'),
+      error_like: optional('An error: only tasks with the same one, apart from numbers and ids'),
       limit: Type.Optional(Type.Integer({ minimum: 1, maximum: LIST_MAX, description: 'Default 20' })),
       cursor: optional('next_cursor of the previous page'),
     }),

@@ -1,3 +1,4 @@
+import { patternOf } from '../task/error-pattern.ts'
 import type { Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type TaskView, viewOfJson } from '../task/task-view.ts'
@@ -16,6 +17,8 @@ export interface TaskFilter {
   createdBefore?: Date
   /** A part of the error that the task shows, 1–200 characters; A to Z are equal to a to z. */
   error?: string
+  /** An error: only tasks whose error has the same first line, apart from numbers and ids. */
+  errorLike?: string
 }
 
 export interface ListOptions extends TaskFilter {
@@ -71,12 +74,13 @@ export class TaskList<T = TaskView> implements AsyncIterable<T> {
 
 /** The fields of a filter as the API names them. */
 export function filterOf({ tag, createdAfter, createdBefore, ...filter }: TaskFilter): Record<string, string> {
-  const { status, type, group, batch, error } = filter
+  const { status, type, group, batch, error, errorLike } = filter
   const fields = {
     ...{ status, type, group, batch, error },
     tag: tag && `${tag.key.replaceAll(':', '\\:')}:${tag.value}`,
     created_after: createdAfter?.toISOString(),
     created_before: createdBefore?.toISOString(),
+    error_like: errorLike === undefined ? undefined : patternOf(errorLike),
   }
   return Object.fromEntries(Object.entries(fields).filter((field): field is [string, string] => field[1] !== undefined))
 }

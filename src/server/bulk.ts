@@ -1,5 +1,6 @@
 import { Type } from 'typebox'
-import type { Changed, Queue, TaskFilter } from '../queue/queue.ts'
+import type { Changed, ListQuery, Page, Queue, TaskFilter } from '../queue/queue.ts'
+import { patternOf, textOfAll } from '../task/error-pattern.ts'
 import { pagesOf } from '../task/pages.ts'
 import { CHANGEABLE_STATUSES, FINAL_STATUSES, type Status } from '../task/status.ts'
 import { count as countOf } from './fields.ts'
@@ -8,6 +9,11 @@ import { count as countOf } from './fields.ts'
 const DRY_RUN_MAX = 100_000
 const PAGE = 1_000
 const PURGEABLE = FINAL_STATUSES
+
+/** `errorLike` is an error, or its pattern. Errors are compared here, as the caller may see them. */
+export interface Wanted extends TaskFilter {
+  errorLike?: string
+}
 
 export const ChangedSchema = Type.Object({ count: countOf('Number of changed tasks') }, { title: 'Changed' })
 
@@ -20,8 +26,15 @@ export const CountedSchema = Type.Object(
 )
 
 /** Changes all matching tasks, a bounded number at a time; returns their number. */
-export async function changeAll(queue: Queue, change: 'cancel' | 'retry', filter: TaskFilter): Promise<number> {
+export async function changeAll(queue: Queue, change: 'cancel' | 'retry', filter: Wanted): Promise<number> {
   let count = 0
+  if (filter.errorLike !== undefined) {
+    for await (const { ids } of pages(queue, CHANGEABLE_STATUSES[change], filter)) {
+      const { results } = await queue[change]({ ids })
+      count += results.filter(({ outcome }) => outcome === 'changed' || outcome === 'stopping').length
+    }
+    return count
+  }
   let before: Changed['next'] = null
   do {
     const { results, next }: Changed = await queue[change]({ filter, ...(before === null ? {} : { before }) })
@@ -32,7 +45,7 @@ export async function changeAll(queue: Queue, change: 'cancel' | 'retry', filter
 }
 
 /** Erases all matching tasks that have ended, a bounded number at a time; returns their number. */
-export async function purgeAll(queue: Queue, filter: TaskFilter): Promise<number> {
+export async function purgeAll(queue: Queue, filter: Wanted): Promise<number> {
   let count = 0
   for await (const { ids } of pages(queue, PURGEABLE, filter)) {
     const { results } = await queue.erase(ids)
@@ -45,7 +58,7 @@ export async function purgeAll(queue: Queue, filter: TaskFilter): Promise<number
 export async function countAll(
   queue: Queue,
   change: 'cancel' | 'retry' | 'purge',
-  filter: TaskFilter,
+  filter: Wanted,
 ): Promise<{ count: number; more: boolean }> {
   let count = 0
   const statuses = change === 'purge' ? PURGEABLE : CHANGEABLE_STATUSES[change]
@@ -57,11 +70,20 @@ export async function countAll(
 }
 
 /** The ids of matching tasks, status by status; `isLast`: no page of the status follows. */
-async function* pages(queue: Queue, statuses: readonly Status[], filter: TaskFilter) {
+async function* pages(queue: Queue, statuses: readonly Status[], filter: Wanted) {
   for (const status of statuses.filter((each) => filter.status === undefined || each === filter.status)) {
-    const read = (at: { cursor?: string }) => queue.list({ ...filter, status, limit: PAGE, bare: true, ...at })
+    const read = (at: { cursor?: string }) => pageOf(queue, { ...filter, status, limit: PAGE, bare: true, ...at })
     for await (const { tasks, nextCursor } of pagesOf(read)) {
       yield { ids: tasks.map(({ id }) => id), isLast: nextCursor === null }
     }
   }
+}
+
+/** A page of tasks. By `errorLike`, it may have fewer of them than the list has. */
+export async function pageOf(queue: Queue, { errorLike, ...query }: Wanted & ListQuery): Promise<Page> {
+  if (errorLike === undefined) return queue.list(query)
+  const pattern = patternOf(errorLike)
+  const error = query.error ?? textOfAll(pattern)
+  const page = await queue.list({ ...query, ...(error === '' ? {} : { error }), bare: false })
+  return { ...page, tasks: page.tasks.filter((task) => task.error !== null && patternOf(task.error) === pattern) }
 }

@@ -1,4 +1,5 @@
 import { Type } from 'typebox'
+import { ERROR_PATTERN_CHARS_MAX } from '../task/error-pattern.ts'
 import { ON_FAILURE } from '../task/flow.ts'
 import { STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
 import { BatchSchema, GroupSchema, TAG_FILTER_PATTERN, TypeNameSchema } from '../task/task-input.ts'
@@ -13,6 +14,7 @@ const OFFSET_MAX = 10_000
 const TAG_FILTER = 'key:value; write a colon in the key as \\:'
 /** Characters of the error that are searched for. */
 const ERROR_PART_MAX = 200
+const ERROR_LIKE = 'An error: only tasks whose error has the same first line, apart from numbers (`#`) and ids (`…`)'
 const closed = { additionalProperties: false }
 
 const timeFilter = (description: string) =>
@@ -36,6 +38,9 @@ export const FilterSchema = Type.Object(
         maxLength: ERROR_PART_MAX,
         description: 'A part of the error that the task shows; A to Z are equal to a to z',
       }),
+    ),
+    error_like: Type.Optional(
+      Type.String({ minLength: 1, maxLength: ERROR_PATTERN_CHARS_MAX, description: ERROR_LIKE }),
     ),
   },
   closed,

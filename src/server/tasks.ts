@@ -1,7 +1,7 @@
 import { setImmediate as immediate } from 'node:timers/promises'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { ListQuery, Queue, Submitted, TaskFilter } from '../queue/queue.ts'
+import type { ListQuery, Queue, Submitted } from '../queue/queue.ts'
 import { type ErrorCode, type FieldError, invalidField, XQueueError } from '../task/errors.ts'
 import { NO_TIME, parseTime } from '../task/rfc3339.ts'
 import { RETRYABLE_STATUSES } from '../task/status.ts'
@@ -17,7 +17,7 @@ import {
 import { taskJson } from '../task/task-json.ts'
 import type { TraceContext } from '../task/trace-context.ts'
 import { sending } from '../trace/spans.ts'
-import { ChangedSchema, CountedSchema, changeAll, countAll, purgeAll } from './bulk.ts'
+import { ChangedSchema, CountedSchema, changeAll, countAll, pageOf, purgeAll, type Wanted } from './bulk.ts'
 import { described, listOf, orNull, ref } from './fields.ts'
 import { prefers } from './prefer.ts'
 import type { Route, ServerContext } from './route.ts'
@@ -46,8 +46,9 @@ const TaskList = Type.Object(
   { title: 'TaskList' },
 )
 
-type Filter = Pick<TaskFilter, 'status' | 'type' | 'group' | 'batch' | 'error'> & {
+type Filter = Pick<Wanted, 'status' | 'type' | 'group' | 'batch' | 'error'> & {
   tag?: string
+  error_like?: string
   created_after?: string
   created_before?: string
 }
@@ -163,11 +164,13 @@ function listTasks({ queue }: ServerContext): Route {
     refusals: ['invalid_cursor'],
     handler: async (request) => {
       const { limit = 50, offset = 0, cursor: from, ...filter } = request.query as Filter & Page
-      if (offset > 0 && from !== undefined) throw invalidField('offset', 'cannot be given together with cursor')
+      for (const [field, value] of Object.entries({ cursor: from, error_like: filter.error_like })) {
+        if (offset > 0 && value !== undefined) throw invalidField('offset', `cannot be given together with ${field}`)
+      }
       const query = filterOf(filter)
       const cursor = from ?? (await cursorBehind(queue, query, offset))
       if (cursor === null) return { tasks: [], count: 0, next_cursor: null }
-      const { tasks, nextCursor } = await queue.list({ ...query, limit, ...(cursor === '' ? {} : { cursor }) })
+      const { tasks, nextCursor } = await pageOf(queue, { ...query, limit, ...(cursor === '' ? {} : { cursor }) })
       return { tasks: tasks.map(taskJson), count: tasks.length, next_cursor: nextCursor }
     },
   }
@@ -321,7 +324,7 @@ function whyRefused(change: 'cancel' | 'retry', { status }: Task): string {
 const TAG_PARTS = /^((?:\\:|[^:])*):(.*)$/s
 
 /** Cursor after a number of tasks; empty at the start, null at the end of the list. */
-async function cursorBehind(queue: Queue, filter: TaskFilter, offset: number): Promise<string | null> {
+async function cursorBehind(queue: Queue, filter: Wanted, offset: number): Promise<string | null> {
   let cursor: string | null = ''
   for (let left = offset; left > 0 && cursor !== null; left -= PAGE_MAX) {
     const page: ListQuery = { ...filter, limit: Math.min(left, PAGE_MAX), ...(cursor === '' ? {} : { cursor }) }
@@ -331,13 +334,13 @@ async function cursorBehind(queue: Queue, filter: TaskFilter, offset: number): P
 }
 
 /** @throws XQueueError `invalid_request` */
-function filterOf({ status, type, tag, group, batch, error, ...given }: Filter): TaskFilter {
+function filterOf({ status, type, tag, group, batch, error, error_like: errorLike, ...given }: Filter): Wanted {
   const [createdAfter, createdBefore] = [timeOf(given, 'created_after'), timeOf(given, 'created_before')]
   if (createdAfter !== undefined && createdBefore !== undefined && createdAfter > createdBefore) {
     const bound = `must not be later than created_before, ${given.created_before}`
     throw invalidField('created_after', `${bound}: exchange them, or leave one out`)
   }
-  const filter: TaskFilter = {
+  const filter: Wanted = {
     ...(status ? { status } : {}),
     ...(type === undefined ? {} : { type }),
     ...(group === undefined ? {} : { group }),
@@ -345,6 +348,7 @@ function filterOf({ status, type, tag, group, batch, error, ...given }: Filter):
     ...(createdAfter === undefined ? {} : { createdAfter }),
     ...(createdBefore === undefined ? {} : { createdBefore }),
     ...(error === undefined ? {} : { error }),
+    ...(errorLike === undefined ? {} : { errorLike }),
   }
   if (tag === undefined) return filter
   const [, key = '', value = ''] = TAG_PARTS.exec(tag) ?? []

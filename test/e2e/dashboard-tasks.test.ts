@@ -211,6 +211,57 @@ it('groups failures by their error, finds the tasks of one, and words in their e
   expect(body.count).toBe(2)
 })
 
+it('runs again and deletes all failures of an error, also those that are not loaded', async () => {
+  await server.call('POST', '/types/alike', { declared: true })
+  const fail = async (count: number, error: (n: number) => string) => {
+    const tasks = Array.from({ length: count }, () => ({ type: 'alike', max_retry: 0 }))
+    await server.call('POST', '/tasks/batch', { tasks })
+    const { leases } = (await server.call('POST', '/tasks/consume', { types: ['alike'], max: count, wait: 30 })).body
+    for (const [n, { lease }] of leases.entries()) {
+      await server.call('POST', `/leases/${lease}/fail`, { error: error(n), retry: false })
+    }
+  }
+  const counts = async () => {
+    const { tasks } = (await server.call('GET', '/tasks?type=alike&limit=1000')).body
+    const byStatus = Map.groupBy(tasks as { status: string }[], ({ status }) => status)
+    return Object.fromEntries([...byStatus].map(([status, some]) => [status, some.length]))
+  }
+  await fail(250, (n) => `no user ${n}\nat a`)
+  await fail(3, (n) => `no user ${n} here`)
+  await go('tasks?view=errors&type=alike')
+  const rows = page.getByRole('region', { name: 'Errors' }).getByRole('row')
+  await has(rows.nth(1), /no user #250/)
+  await rows.nth(1).getByRole('button', { name: 'Run again' }).click()
+  await has(page.getByRole('dialog'), /Run 250 tasks again\?.*type alike, error “no user #”, status failed\/timeout\./)
+  await confirm('Run 250 tasks again?', 'Run again')
+  await has(page.getByRole('log'), '250 tasks run again.')
+  expect(await counts()).toEqual({ pending: 250, failed: 3 })
+  await server.call('POST', '/tasks/cancel', { type: 'alike' })
+  await server.call('POST', '/tasks/purge', { type: 'alike', status: 'canceled' })
+  await fail(250, (n) => `no user ${n}`)
+  await rows.getByRole('link', { name: 'no user #', exact: true }).click()
+  await has(page.locator('.count'), 'tasks')
+  await page.reload()
+  await has(page.locator('.count'), '200+ tasks')
+  await screenshot('tasks-of-error')
+  await page.getByRole('group', { name: 'All matching' }).getByRole('button', { name: 'Delete' }).click()
+  await confirm('Delete 250 tasks?', 'Delete')
+  await has(page.locator('.count'), /^0 tasks/)
+  expect(await counts()).toEqual({ failed: 3 })
+  expect(browser.complaints).toEqual([])
+})
+
+it('says which parts of its address it cannot read, and lists no other tasks instead', async () => {
+  await go('tasks?from=2030&after=yesterday&range=1y&status=failed')
+  const told = 'The address of this page has parts that cannot be read: from=2030, after=yesterday, range=1y'
+  await has(page.getByRole('alert'), told)
+  expect(await page.getByRole('table').count()).toBe(0)
+  expect(await page.getByRole('group', { name: 'All matching' }).count()).toBe(0)
+  await go('tasks?after=2020-01-01T00:00:00Z&status=failed')
+  await has(page.locator('.count'), /tasks?/)
+  expect(await page.getByRole('alert').count()).toBe(0)
+})
+
 it('finds an error and a time behind more tasks than the page loads, and changes all that match', async () => {
   await server.call('POST', '/types/searched', { declared: true })
   const ids = (

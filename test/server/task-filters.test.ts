@@ -49,6 +49,33 @@ it('counts, retries, cancels and purges exactly the tasks that the list shows', 
   expect(await listed({})).toEqual([failed[1], failed[0]])
 })
 
+it('lists, counts and changes errors that differ only in numbers and ids, or after the first line', async () => {
+  const like = { error_like: 'no user 1 (3f0a9c1b2d4e) \nat x', type: 'liked' }
+  await server.call('POST', '/types/liked', { declared: true })
+  const errors = [
+    'no user 22 (9c1b2d4e3f0a)',
+    'no user 3 (0a9c1b2d4e3f)\nat y',
+    'No user 4 (0a9c1b2d4e3f)',
+    'no user 5',
+  ]
+  const ids: string[] = []
+  for (const error of errors) {
+    ids.push(await server.submit('liked', {}, { max_retry: 0 }))
+    const { leases } = (await server.call('POST', '/tasks/consume', { types: ['liked'], wait: 30 })).body
+    await server.call('POST', `/leases/${leases[0].lease}/fail`, { error, retry: false })
+  }
+  expect(await listed(like)).toEqual([ids[1], ids[0]])
+  expect(await listed({ ...like, error: 'AT Y' })).toEqual([ids[1]])
+  expect(await listed({ error_like: '17', type: 'liked' })).toEqual([])
+  const all = (change: string, more = {}) => server.call('POST', `/tasks/${change}`, { ...like, ...more })
+  expect((await all('purge', { dry_run: true })).body).toEqual({ count: 2, more: false })
+  expect((await all('retry')).body).toEqual({ count: 2 })
+  expect(await listed({ type: 'liked', status: 'failed' })).toEqual([ids[3], ids[2]])
+  expect((await all('cancel')).body).toEqual({ count: 0 })
+  const offset = await server.call('GET', '/tasks?error_like=a&offset=1')
+  expect([offset.status, offset.body.detail]).toEqual([400, expect.stringContaining('error_like')])
+})
+
 it.each([
   ['POST', '/tasks/purge', {}],
   ['POST', '/tasks/cancel', {}],
@@ -74,6 +101,7 @@ it.each([
   ],
   [{ error: '' }, 'error', 'must'],
   [{ error: 'x'.repeat(201) }, 'error', 'must'],
+  [{ error_like: '' }, 'error_like', 'must'],
 ])('refuses %j in lists and changes', async (filter: Record<string, string>, path, message) => {
   const answers = [await server.call('GET', `/tasks?${new URLSearchParams(filter)}`)]
   for (const change of ['cancel', 'retry', 'purge']) {
