@@ -18,7 +18,7 @@ const CONTRACTS = {
     'test/queue-contract/redis.test.ts',
     'test/store-contract/redis.test.ts',
     'test/store/leaks.test.ts',
-    ...['wake', 'restore', 'events', 'partition-messages', 'maintainer', 'limits'].map(
+    ...['wake', 'restore', 'events', 'partition-messages', 'maintainer', 'limits', 'rest'].map(
       (of) => `test/store/redis-${of}.test.ts`,
     ),
   ],

@@ -48,7 +48,7 @@ local function set_document(step, change)
   if change.kind ~= 'schedule' then return call('HSET', prefix .. HASH_OF[change.kind], change.id, change.text) end
   move_schedule(step, change.id, change.text, change.due_at)
   if change.made ~= '' then call('HSET', prefix .. KEY.made, change.id, change.made) end
-  if call('ZRANGE', prefix .. KEY.ticks, 0, 0)[1] == change.id then broadcast(step, 'due ' .. change.due_at) end
+  if call('ZRANGE', prefix .. KEY.ticks, 0, 0)[1] == change.id then sweep_at(step, change.due_at) end
 end
 
 local function read_documents(step, kind, ids)

@@ -55,14 +55,21 @@ end
 -- is kept, because all later ones are kept as well, unless `on` says to continue.
 local function tidy_index(step, sweep, key, most, on)
   local prefix = step.prefix
-  local from = call('GET', prefix .. key) or '0-0'
+  local before = call('GET', prefix .. key) or '0-0'
+  local from, is_over = before, on
   local places = call('XRANGE', prefix .. KEY.index, '(' .. from, '+', 'COUNT', most)
   local checked = 0
   for _, item in ipairs(places) do
     local place = task_index.unpack(item)
     local state, tasks = state_of(step, place)
-    if state == 'kept' and not on then break end
-    if state == 'gone' then call('XDEL', prefix .. KEY.index, place.entry) end
+    if state == 'kept' and not on then
+      is_over = true
+      break
+    end
+    if state == 'gone' then
+      call('XDEL', prefix .. KEY.index, place.entry)
+      sweep.tidies = true
+    end
     from = place.entry
     checked = checked + (tasks or 1)
     if checked > 2000 then
@@ -70,6 +77,7 @@ local function tidy_index(step, sweep, key, most, on)
       break
     end
   end
+  if #places == most and not is_over then sweep.tidies = true end
   if on and #places < most then from = '0-0' end
-  call('SET', prefix .. key, from)
+  if from ~= before then call('SET', prefix .. key, from) end
 end

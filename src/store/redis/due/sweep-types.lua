@@ -63,7 +63,9 @@ end
 
 local function check_types(step, sweep, leases)
   local prefix = step.prefix
-  local checked, fields = {}, next_fields(step, KEY.rules)
+  local checked = {}
+  local fields, is_last, is_first = next_fields(step, KEY.rules)
+  rest.note_round(step, is_first, is_last)
   for index = 1, #fields, 2 do
     local kind = fields[index]
     if not kind:find('/', 1, true) then

@@ -3,12 +3,14 @@
 -- The approximate number of fields of a hash that one sweep checks: a type has two in `rules`.
 local FIELDS_AT_ONCE = 100
 
--- Returns the next fields of a hash and their values, in a cycle over many sweeps.
+-- Returns the next fields of a hash and their values, in a cycle over many sweeps; and whether they are the last, and
+-- the first ones of a round.
 local function next_fields(step, key)
   local prefix = step.prefix
-  local found = call('HSCAN', prefix .. key, call('HGET', prefix .. KEY.rounds, key) or '0', 'COUNT', FIELDS_AT_ONCE)
-  call('HSET', prefix .. KEY.rounds, key, found[1])
-  return found[2], found[1] == '0'
+  local from = call('HGET', prefix .. KEY.rounds, key) or '0'
+  local found = call('HSCAN', prefix .. key, from, 'COUNT', FIELDS_AT_ONCE)
+  if found[1] ~= from then call('HSET', prefix .. KEY.rounds, key, found[1]) end
+  return found[2], found[1] == '0', from == '0'
 end
 
 -- Payloads are read with the entries, so the number is limited.

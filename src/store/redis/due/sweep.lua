@@ -94,20 +94,23 @@ local function recheck_awaited(step, sweep)
 end
 
 -- Returns whether this process is the one that sweeps; if not, for how long another process is.
-local function is_maintainer(step, process, keep_ms)
-  local prefix = step.prefix
-  if call('SET', prefix .. KEY.maintainer, process, 'NX', 'PX', keep_ms) then return true end
-  if call('GET', prefix .. KEY.maintainer) ~= process then return false, call('PTTL', prefix .. KEY.maintainer) end
-  call('PEXPIRE', prefix .. KEY.maintainer, keep_ms)
-  return true
+local function is_maintainer(step, owner, process, keep_ms)
+  local key = step.prefix .. KEY.maintainer
+  if not owner then return call('SET', key, process, 'PX', keep_ms) end
+  if owner ~= process then return false, call('PTTL', key) end
+  return call('PEXPIRE', key, keep_ms)
 end
 
 function steps.sweep(step)
   local prefix = step.prefix
-  local keeps, another_ms = is_maintainer(step, arg(step), arg(step))
+  local owner, resting, last_event =
+    unpack(call('MGET', prefix .. KEY.maintainer, prefix .. KEY.rest, prefix .. KEY.event_clock))
+  local keeps, another_ms = is_maintainer(step, owner, arg(step), arg(step))
   if not keeps then return { '', another_ms } end
+  local rests_until = rest.next_at(step, last_event, resting)
+  if rests_until then return { 'swept', 0, 0, rests_until, {}, step.now_text, {}, {} } end
   has_lost(step, arg(step))
-  local sweep = { changed = 0, more = false, next_at = math.huge }
+  local sweep = { changed = 0, more = false, tidies = false, next_at = math.huge }
   sweep.max, step.retention_ms, sweep.retention_count = number(step), number(step), number(step)
   local events_max, events_age, events_bytes = number(step), number(step), number(step)
   sweep.worker_ttl = number(step)
@@ -144,5 +147,7 @@ function steps.sweep(step)
   local due = due_schedules(step, sweep)
   local next_text = sweep.next_at < math.huge and string.format('%d', sweep.next_at) or ''
   local messages = partition_messages.read(step, sweep.max)
+  local is_idle = sweep.changed + #leases + #due + #messages == 0 and not sweep.more and not sweep.tidies
+  if is_idle then rest.begin(step, next_text, math.min(sweep.worker_ttl, events_age)) end
   return { 'swept', sweep.changed, sweep.more and 1 or 0, next_text, leases, step.now_text, due, messages }
 end

@@ -63,7 +63,7 @@ local function delay(step, lane, ref, run_at, head_text, extras, payload, error)
   call('ZADD', prefix .. KEY.due, run_at, ref)
   count(step, lane.type, 'delayed', 1)
   limits.count(step, '~', extras, 1)
-  if call('ZRANGE', prefix .. KEY.due, 0, 0)[1] == ref then broadcast(step, 'due ' .. run_at) end
+  if call('ZRANGE', prefix .. KEY.due, 0, 0)[1] == ref then sweep_at(step, run_at) end
 end
 
 -- Moves delayed tasks that are due to their lanes; returns the number moved, and when the next one is due or ''.

@@ -180,6 +180,8 @@ export const KEYS = {
   holding: 'holding',
   /** The position at which the next sweep continues in hashes that it scans in turn. */
   rounds: 'rounds',
+  /** Written by a sweep that found nothing to do: how long sweeps may rest, if no event is added (sweep-rest.lua). */
+  rest: 'rest',
   /** Processes that wait for a task of a type, and for a permit of it. */
   waiting: 'waiting:',
   blocked: 'blocked:',

@@ -6,7 +6,7 @@ local partition_messages = {}
 
 function partition_messages.send(step, name, kind, other, more)
   local partition, ref = name:match('^(%d+)/(.*)$')
-  if step.messages_written == 0 then broadcast(step, 'due ' .. step.now_text) end
+  if step.messages_written == 0 then sweep_at(step, step.now_text) end
   step.messages_written = step.messages_written + 1
   local text = table.concat({ partition, kind, ref, other, more }, ' ')
   call('XADD', step.prefix .. KEY.partition_messages, '*', 'n', text)

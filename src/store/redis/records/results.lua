@@ -32,6 +32,12 @@ end
 -- Sends a message to every process.
 local function broadcast(step, message) step.broadcasts[#step.broadcasts + 1] = message end
 
+-- The next sweep has something to do at a time that is earlier than known.
+local function sweep_at(step, time)
+  call('DEL', step.prefix .. KEY.rest)
+  broadcast(step, 'due ' .. time)
+end
+
 -- Defined in groups.lua, and in limits.lua and limit-lanes.lua.
 local write_arrivals
 local limits = {}
