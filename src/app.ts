@@ -42,6 +42,8 @@ import { Worker } from './worker/worker.ts'
 
 const TENANTS_MAX = 1_000
 
+/** Interval of the checks of health. A worker logs each turn that fails, and there may be thousands of workers. */
+const CHECK_MS = { server: 3_000, worker: 30_000 } as const
 const OPEN_ATTEMPT_MS = 100
 /** Connections that the system accepts while the process is busy; others would be tried again after a second. */
 const BACKLOG = 4_096
@@ -120,7 +122,7 @@ export async function startApp(
     }
     stalls?.start()
     stops.add(async () => stalls?.stop())
-    const outages = await outagesOf(queue, stalls, logger, registry)
+    const outages = await outagesOf(queue, stalls, parts.server, logger, registry)
     stops.add(() => outages.stop())
     if (live) {
       stops.add(() => live.stop())
@@ -284,10 +286,21 @@ function serverOf(
 }
 
 /** Logs and counts outages of the store and stalls; the connection to another MQTT broker logs its own. */
-async function outagesOf(queue: Queue, stalls: Stalls | null, logger: Logger, registry: Registry): Promise<Outages> {
+async function outagesOf(
+  queue: Queue,
+  stalls: Stalls | null,
+  isServer: boolean,
+  logger: Logger,
+  registry: Registry,
+): Promise<Outages> {
   const readChecks = async () => [...(await queue.health()).checks, ...(stalls ? [stalls.check()] : [])]
   const names = (await readChecks().catch(() => [])).map(({ name }) => name)
-  const outages = new Outages({ readChecks, logger, ...outageMetrics(registry, names) })
+  const outages = new Outages({
+    readChecks,
+    everyMs: CHECK_MS[isServer ? 'server' : 'worker'],
+    logger,
+    ...outageMetrics(registry, names),
+  })
   outages.start()
   return outages
 }

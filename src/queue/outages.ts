@@ -3,12 +3,14 @@ import type { Health } from './queue.ts'
 
 type Check = Pick<Health['checks'][number], 'name' | 'ok' | 'detail'>
 
-/** Interval between checks: while all checks pass, and while one fails. */
-const CHECK_MS = { well: 3_000, away: 500 } as const
+/** Interval between checks while one fails. */
+const AWAY_MS = 500
 
 export interface OutageOptions {
   /** Reads the checks of health. */
   readChecks: () => Promise<readonly Check[]>
+  /** Interval between checks while all pass. */
+  everyMs: number
   logger: Logger
   /** Called at each beginning and end, for metrics. */
   began: (check: string) => void
@@ -42,7 +44,7 @@ export class Outages {
 
   #next(): void {
     if (this.#stopped) return
-    const pauseMs = this.#since.size > 0 ? CHECK_MS.away : CHECK_MS.well
+    const pauseMs = this.#since.size > 0 ? AWAY_MS : this.#options.everyMs
     this.#timer = setTimeout(() => {
       this.#checking = this.#check().finally(() => this.#next())
     }, pauseMs).unref()

@@ -34,7 +34,7 @@ const AT_ONCE_MS = 10
  * @param lost receives leases that are no longer held
  */
 export async function renewLeases(
-  queue: TaskSource,
+  queue: Pick<TaskSource, 'turn'>,
   { worker, board, leaseMs, key }: RenewalInput,
   signal: AbortSignal,
   lost: (leases: string[]) => void,

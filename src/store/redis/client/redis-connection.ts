@@ -53,7 +53,8 @@ export class RedisConnection {
 
   /** @throws XQueueError `engine_unavailable` | `engine_unusable` */
   async open(): Promise<void> {
-    const facts = (await this.info('server', 'replication')).join('\n')
+    // Before version 7, Redis answers with one section at a time.
+    const facts = (await Promise.all([this.info('server'), this.info('replication')])).flat().join('\n')
     const fact = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(facts)?.[1]
     const version = fact('redis_version')
     const is = (what: string) => {
@@ -121,10 +122,7 @@ export class RedisConnection {
 
   /** Sections of INFO, of each node that serves. @throws XQueueError `engine_unavailable` */
   info(...sections: string[]): Promise<string[]> {
-    return this.#everywhere(async (connection) => {
-      const texts = await Promise.all(sections.map((section) => connection.send(['INFO', section])))
-      return texts.join('\n')
-    })
+    return this.#everywhere((connection) => connection.send(['INFO', ...sections]) as Promise<string>)
   }
 
   /** A setting of each node that serves; undefined where the user may not read it. */
