@@ -96,7 +96,7 @@ function GroupRow({ group, search, reload }: { group: Group; search: Partial<Sea
           {say('ago', age(at))}
         </span>
       </td>
-      <td class="num actions">
+      <td class="num">
         {may('submit') &&
           (['retry', 'purge'] as const).map((action) => (
             <button key={action} type="button" class="plain small" onClick={() => void change(action)}>

@@ -14,7 +14,7 @@ type Options = typeof OPTIONS
 
 /** A form made of the type's schema of its payload, or a field for JSON; with `copy`, filled with that of a task. */
 export function SubmitView({ query }: { query: URLSearchParams }) {
-  const { types } = useLive()
+  const { types, stats } = useLive()
   const schemas = useSchemas()
   const [type, setType] = useState(query.get('type') ?? '')
   const [draft, setDraft] = useState<Draft>({ value: {} })
@@ -58,6 +58,7 @@ export function SubmitView({ query }: { query: URLSearchParams }) {
             <input id="type" value={type} spellcheck={false} onChange={choose} />
           )}
         </label>
+        {stats && types.length === 0 && <p class="dim">{say('noTypes')}</p>}
         {isReady && type !== '' && schemas && (type in schemas || !may('read')) && (
           <Form key={type} type={type} schema={schemas[type]} {...{ draft, setDraft, options, setOptions }} />
         )}

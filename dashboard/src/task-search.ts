@@ -113,7 +113,7 @@ export function isOfPage({ id }: Search): boolean {
 }
 
 /** The parts of an address that cannot be read. A list without them would have too many tasks. */
-export function unreadableOf(query: URLSearchParams): string[] {
+export function unreadableOf(query: URLSearchParams): [name: string, text: string][] {
   const isTime = (text: string) => !Number.isNaN(Date.parse(text))
   const isKnown: Record<string, (text: string) => boolean> = {
     status: (text) => STATUSES.includes(text as (typeof STATUSES)[number]),
@@ -125,7 +125,7 @@ export function unreadableOf(query: URLSearchParams): string[] {
   }
   const isReadable = (name: string, text: string) =>
     text === '' || (Object.hasOwn(isKnown, name) ? isKnown[name]!(text) : Object.hasOwn(EMPTY, name))
-  return [...query].filter(([name, text]) => !isReadable(name, text)).map(([name, text]) => `${name}=${text}`)
+  return [...query].filter(([name, text]) => !isReadable(name, text))
 }
 
 export function matcherOf({ id, pattern }: Search): (row: { id: string; told: string }) => boolean {

@@ -124,7 +124,7 @@ function Actions({ task: { id, status }, read }: { task: Task; read: () => Promi
           class="danger"
           onClick={() => ask('cancel', () => call('DELETE', `/tasks/${id}`).then(read))}
         >
-          {say('cancel')}
+          {say('cancel')}…
         </button>
       )}
       {RETRYABLE.includes(status) && (

@@ -13,10 +13,12 @@ const SUGGESTED_MAX = 100
 
 /** The tasks that fit a search, newest first, changing as they do; or their errors by what they have in common. */
 export function TasksView({ query }: { query: URLSearchParams }) {
-  const search = searchOf(query)
-  const view = query.get('view') ?? ''
-  const [version, setVersion] = useState(0)
   const unreadable = unreadableOf(query)
+  const readable = new URLSearchParams(query)
+  for (const [name] of unreadable) readable.delete(name)
+  const search = searchOf(readable)
+  const view = readable.get('view') ?? ''
+  const [version, setVersion] = useState(0)
   const key = `${JSON.stringify(search)}${version}`
   return (
     <>
@@ -31,7 +33,7 @@ export function TasksView({ query }: { query: URLSearchParams }) {
         </p>
       )}
       {unreadable.length > 0 ? (
-        <ErrorLine error={say('unreadable', unreadable.join(', '))} />
+        <ErrorLine error={say('unreadable', unreadable.map((part) => part.join('=')).join(', '))} />
       ) : view === 'errors' ? (
         <ErrorGroups search={search} />
       ) : (

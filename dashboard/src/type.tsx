@@ -31,8 +31,7 @@ export function TypeView({ type, theme }: { type: string; theme: string }) {
       <div class="title">
         <div class="what">
           <h1>
-            {type}
-            {info.paused && <span class="badge paused">{say('paused')}</span>}
+            {type} {info.paused && <span class="badge paused">{say('paused')}</span>}
             {info.held_until && <span class="badge paused">{say('heldUntil', time(info.held_until))}</span>}
           </h1>
         </div>

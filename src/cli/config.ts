@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { loadConfig } from '../config/config.ts'
 import { SETTINGS } from '../config/settings.ts'
+import { formatDuration } from '../task/duration.ts'
 import { print, withExamples } from './output.ts'
 import { settingsOf, withSettings } from './serve.ts'
 import { table } from './terminal.ts'
@@ -21,8 +22,12 @@ export function configCommand(): Command {
         value: value !== null && secrets.has(name) ? '(set)' : withoutPassword(value),
         source,
       }))
-      const rows = shown.map(({ name, value, source }) => [name, value, source])
-      print(json ? JSON.stringify(shown) : table(['SETTING', 'VALUE (durations in ms)', 'FROM'], rows))
+      const times = new Set(SETTINGS.filter(({ type }) => type.kind === 'duration').map(({ name }) => name))
+      const rows = shown.map(({ name, value, source }) => {
+        const isTime = times.has(name) && typeof value === 'number'
+        return [name, isTime ? formatDuration(value) : value, source]
+      })
+      print(json ? JSON.stringify(shown) : table(['SETTING', 'VALUE', 'FROM'], rows))
     })
   return withExamples(command, 'xqueue config', 'XQUEUE_PORT=9000 xqueue config --json')
 }

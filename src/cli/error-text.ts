@@ -23,6 +23,8 @@ const REMEDIES: readonly [call: RegExp, command: string][] = [
   [/set max to null/, 'set `--max none`'],
   [/with POST \/api\/v1\/types\/(\S+)/, 'with `xqueue declare $1`'],
   [/change it with PATCH [^\s,]+/, 'remove it with `xqueue schedule remove`'],
+  [/see \/api\/v1\/types/, 'see `xqueue types`'],
+  [/see \/api\/v1\/schedules/, 'see `xqueue schedule list`'],
   [/^(body|querystring|params|headers)(: | )/, ''],
 ]
 

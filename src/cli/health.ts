@@ -2,12 +2,15 @@ import { Command } from 'commander'
 import { addressOf, authorizationOf, type Server } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
 import { type ClientOptions, EXIT, show, withClientOptions, withExamples } from './output.ts'
-import { facts } from './terminal.ts'
+import { durationText, facts } from './terminal.ts'
 
 interface Health {
   status: 'healthy' | 'degraded' | 'unhealthy'
   engine?: string
   durability?: string
+  /** Seconds */
+  uptime?: number
+  timestamp?: string
   checks?: { name: string; ok: boolean; detail: string }[]
 }
 
@@ -19,9 +22,10 @@ export function healthCommand(): Command {
     .description('check whether the server accepts tasks; exits with 1 if not, with 3 without an answer')
     .action(async (options: ClientOptions) => {
       const health = await ask(options.server)
-      show(health, options, ({ checks = [], ...rest }) =>
+      show(health, options, ({ checks = [], timestamp: _, uptime, ...rest }) =>
         facts({
           ...rest,
+          ...(uptime === undefined ? {} : { uptime: durationText(uptime * 1_000) }),
           ...Object.fromEntries(checks.map(({ name, ok, detail }) => [name, `${mark(ok)} ${detail}`])),
         }),
       )

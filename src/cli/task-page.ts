@@ -183,7 +183,7 @@ const COLUMNS: readonly Column[] = [
   ['ATTEMPTS', ({ attempts }) => attempts],
   ['CREATED', ({ created_at }, now) => timeText(created_at, now)],
 ]
-/** Columns that a list has only if a task has such a value. A narrow terminal leaves out the last of them. */
+/** Columns that a list has only if a task has such a value. A narrow terminal keeps the error longest. */
 const MORE_COLUMNS: readonly Column[] = [
   ['RUN', (task, now) => runText(task, now)],
   ['PROGRESS', ({ progress, status }) => (isFinal(status as Status) ? null : progressText(progress))],
@@ -193,11 +193,18 @@ const MORE_COLUMNS: readonly Column[] = [
 /** What the columns of COLUMNS take: an id, a type, a status, attempts and an age. */
 const COLUMNS_WIDTH = 36 + 12 + 14 + 10 + 10
 const COLUMN_WIDTH_MIN = 10
+/** Where errors leave no room for more: id, type and status. */
+const COLUMNS_KEPT = 3
 
 export function taskTable(tasks: readonly TaskJson[], now = Date.now()): string {
   const room = Math.max(0, Math.floor((columns() - COLUMNS_WIDTH) / COLUMN_WIDTH_MIN))
   const used = MORE_COLUMNS.filter(([, cell]) => tasks.some((task) => cell(task, now) !== null))
-  const shown = [...COLUMNS, ...used.slice(0, room)]
+  const errors = used.filter(([head]) => head === 'ERROR')
+  const others = used.slice(0, used.length - errors.length)
+  const shown =
+    room === 0 && errors.length > 0
+      ? [...COLUMNS.slice(0, COLUMNS_KEPT), ...errors]
+      : [...COLUMNS, ...others.slice(0, Math.max(0, room - errors.length)), ...errors]
   return table(
     shown.map(([head]) => head),
     tasks.map((task) => shown.map(([, cell]) => cell(task, now) ?? '')),

@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander'
 import { call } from '../client/call.ts'
+import { formatDuration } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
 import { type Holder, holderTable, rateText, stateText } from './limit-text.ts'
 import { type ClientOptions, show, withClientOptions, withExamples } from './output.ts'
@@ -136,7 +137,11 @@ async function declareType(type: string, options: DeclareOptions): Promise<void>
   const answer = await call<Declared>(options.server, 'POST', path, body)
   show(answer, options, ({ declared, ceilings, retention }) => {
     const kept = Object.entries(retention).map(([status, seconds]) => [`keep_${status}`, seconds])
-    return facts({ type, declared, ...ceilings, ...Object.fromEntries(kept) })
+    const values = Object.entries({ ...ceilings, ...Object.fromEntries(kept) }).map(([name, value]) => {
+      const isTime = typeof value === 'number' && /^keep_|_timeout$/.test(name)
+      return [name, isTime ? formatDuration(value * 1_000) : value]
+    })
+    return facts({ type, declared, ...Object.fromEntries(values) })
   })
 }
 

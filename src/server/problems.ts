@@ -160,7 +160,10 @@ function fieldErrorOf(error: Validation): FieldError {
     .replace(/\/(\d+)(?=\/|$)/g, '[$1]')
     .replaceAll('/', '.')
   const { field, told } = inOurWords(error)
-  return { path: [at, field].filter(Boolean).join('.'), message: told ?? error.message ?? 'is not valid' }
+  return {
+    path: [at, field].filter(Boolean).join('.'),
+    message: told ?? error.message?.replace('must NOT', 'must not') ?? 'is not valid',
+  }
 }
 
 /** Replaces messages of Ajv that describe the schema instead of the value. */

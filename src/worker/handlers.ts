@@ -80,6 +80,7 @@ export async function loadHandlers(path: string): Promise<Handlers> {
   try {
     module = await import(pathToFileURL(file).href)
   } catch (error) {
+    if (isModuleSyntax(error)) throw invalid(`the handlers file ${path} ${AS_COMMONJS}`)
     throw invalid(`the handlers file ${path} cannot be loaded: ${describeError(error)}`)
   }
   const handlers = module.default ?? module.handlers
@@ -87,6 +88,15 @@ export async function loadHandlers(path: string): Promise<Handlers> {
     throw invalid(`${path} exports no handlers: write \`export default defineHandlers({ … })\``)
   }
   return handlers as Handlers
+}
+
+const AS_COMMONJS =
+  'uses import or export, which Node reads as CommonJS because of "type": "commonjs" in package.json: ' +
+  'run `npm pkg set type=module`, or give the file the ending .mts or .mjs'
+
+/** `npm init` writes that type. Node's own message shows the places of its loader instead of a remedy. */
+function isModuleSyntax(error: unknown): boolean {
+  return error instanceof SyntaxError && /^(Cannot use import statement|Unexpected token 'export')/.test(error.message)
 }
 
 /** Types per step, which takes some milliseconds. */

@@ -107,7 +107,7 @@ it('takes either an ID or a filter', () => {
 })
 
 it('declares a type, and sets and removes the named ceilings', () => {
-  expect(run('declare', 'letter', '--process-timeout', '5m', '--max-retry', '5').stdout).toMatch(/process_timeout +300/)
+  expect(run('declare', 'letter', '--process-timeout', '5m', '--max-retry', '5').stdout).toMatch(/process_timeout +5m/)
   const { status, stdout } = run('declare', 'letter', '--max-retry', 'none', '--priority', '0', '--json')
   expect(status).toBe(0)
   const ceilings = { max_retry: null, priority: 0, queue_timeout: null, process_timeout: 300, payload_bytes: null }
@@ -118,7 +118,7 @@ it('declares a type, and sets and removes the named ceilings', () => {
 })
 
 it('sets and removes the retention of a type', () => {
-  expect(run('declare', 'letter', '--keep-failed', '30d').stdout).toMatch(/keep_failed +2592000/)
+  expect(run('declare', 'letter', '--keep-failed', '30d').stdout).toMatch(/keep_failed +30d/)
   const { stdout } = run('declare', 'letter', '--keep-success', '0', '--keep-failed', 'none', '--json')
   const retention = { success: 0, failed: null, canceled: null, timeout: null }
   expect(JSON.parse(stdout)).toMatchObject({ type: 'letter', retention })

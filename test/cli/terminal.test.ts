@@ -187,6 +187,7 @@ it('shows the attempts of a task with their errors, frames of libraries folded',
   expect(stdout).toMatch(/#2 failed .*, ran .*\n {5}Error: second\n?$/)
   expect(stdout).not.toContain('\u001b')
   expect(xqueue('explain', id).stdout).toMatch(/#1 failed .*\n {3}Error: first\n#2 failed .*\n {3}Error: second/)
+  for (const columns of [80, 100]) expect(onTerminal(columns, ['list', '--type', 'tried'])).toContain('Error: second')
   // A task with one attempt shows nothing twice.
   expect(xqueue('get', done).stdout).not.toContain('Attempts:')
 })
@@ -277,6 +278,8 @@ it.each([
   ],
   [['hold', 'email', '20x'], 'the time: "20x" is not a duration'],
   [['limits', 'hold', 'type:email', '30h'], 'the time must be at most 24 hours'],
+  [['schedule', 'show', 'none'], 'schedule "none" not found: see `xqueue schedule list`'],
+  [['schedule', 'add', 's', 'example', '--cron', '*'.repeat(201)], '--cron must not have more than 200 characters'],
   [['lst'], "unknown command 'lst'\n(Did you mean list?)"],
   [['limits', 'lst'], "unknown command 'lst'\n(Did you mean list?)\n(see xqueue limits --help)"],
 ])('xqueue %s fails in words of the command line', (args, message) => {

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -42,6 +42,9 @@ beforeAll(async () => {
   folder = temporaryFolder()
   writeFileSync(join(folder, 'throws.mjs'), "throw new Error('out of order')")
   writeFileSync(join(folder, 'empty.mjs'), '')
+  mkdirSync(join(folder, 'commonjs'))
+  writeFileSync(join(folder, 'commonjs/package.json'), '{"type": "commonjs"}')
+  writeFileSync(join(folder, 'commonjs/handlers.ts'), 'export default {}')
   await once(target.listen(0, '127.0.0.1'), 'listening')
   targetUrl = `http://127.0.0.1:${(target.address() as AddressInfo).port}`
   await once(smtp.listen(0, '127.0.0.1'), 'listening')
@@ -323,6 +326,7 @@ it.each([
   [['--engine', 'kafka://x'], /state= is missing/],
   [['--handlers', 'none.ts'], /does not exist/],
   [['--handlers', 'empty.mjs'], /exports no handlers/],
+  [['--handlers', 'commonjs/handlers.ts'], /uses import or export.*npm pkg set type=module/],
 ])('does not start with %j, and gives the reason in one line', (flags, message) => {
   const { stderr, status } = spawnSync(process.execPath, [main, 'serve', ...flags], { encoding: 'utf8', cwd: folder })
   expect(status).toBe(2)

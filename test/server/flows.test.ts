@@ -193,7 +193,7 @@ describe('an invalid predecessor', () => {
   it('is one of more than 1,000, or has more than 10,000 successors', async () => {
     const many = places(Array.from({ length: TASK_LIMITS.afterMax + 1 }, (_, place) => place))
     const { body } = await server.call('POST', '/tasks/batch', { tasks: many })
-    expect(body.errors[0]).toEqual({ path: 'tasks[0].after', message: 'must NOT have more than 1000 items' })
+    expect(body.errors[0]).toEqual({ path: 'tasks[0].after', message: 'must not have more than 1000 items' })
     const [id] = await submitAll({ delay: '1h' })
     const crowd = Array.from({ length: TASK_LIMITS.successorsMax }, () => ({ type: 'fetch', after: [id] }))
     expect((await server.call('POST', '/tasks/batch', { tasks: crowd })).status).toBe(201)
