@@ -17,7 +17,7 @@ const CONTRACTS = {
   Redis: [
     'test/queue-contract/redis.test.ts',
     'test/store-contract/redis.test.ts',
-    'test/store/leaks.test.ts',
+    ...['test/store/leaks.test.ts', 'test/store/type-count.test.ts'],
     ...['wake', 'restore', 'events', 'partition-messages', 'maintainer', 'limits', 'rest'].map(
       (of) => `test/store/redis-${of}.test.ts`,
     ),

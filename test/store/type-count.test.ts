@@ -1,14 +1,21 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { beforeAll, expect, it } from 'vitest'
+import { DatabaseSync } from 'node:sqlite'
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { type Queue, TYPES_NAMED_MAX } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { removeAtExit } from '../fixtures/processes.ts'
-import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 const DAY_MS = 86_400_000
+/** Sweeps through all types, on Redis some at a time. */
+async function sweepAll(queue: Queue): Promise<void> {
+  for (let sweeps = 0; sweeps < 50; sweeps++) await queue.sweep(1_000)
+}
+
 let redis: RunningRedis
 beforeAll(async () => {
   redis = await startRedis()
@@ -44,6 +51,7 @@ it.each(['SQLite', 'Redis'])(
     expect(late.leases.map(({ task }) => task.type)).toEqual(['late-0'])
 
     now += 2 * DAY_MS
+    await sweepAll(one)
     await name(one, 'fresh', 1)
     expect((await names()).sort()).toEqual(['declared', 'fresh-0', 'late-0', 'used-0'])
     expect(await one.types({ names: ['worker-0-0-0', 'worker-1-0-0'] })).toEqual([])
@@ -51,3 +59,68 @@ it.each(['SQLite', 'Redis'])(
   },
   60_000,
 )
+
+describe.each(['SQLite', 'Redis'])('types that were used once, on %s', (store) => {
+  const COUNT = 200
+  const used = Array.from({ length: COUNT }, (_, index) => `used-${index}`)
+  const kept = ['configured', 'paused', 'waiting']
+  let now: number
+  let file: string
+  let queue: Queue
+  const run = async (types: string[]) => {
+    const worker = { id: 'w', host: 'h', pid: 1, types, concurrency: COUNT, startedAt: 0 }
+    const { leases } = await queue.turn({ worker, want: COUNT })
+    const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success' as const, result: null } }))
+    await queue.turn({ worker, want: 0, outcomes })
+    return leases.map(({ task }) => task.type)
+  }
+  /** The names of types in keys, fields and rows. */
+  const stored = () => {
+    if (store === 'SQLite') {
+      const database = new DatabaseSync(file, { readOnly: true })
+      const rows = database.prepare('SELECT type FROM types UNION SELECT type FROM counts ORDER BY type').all()
+      database.close()
+      return rows.map(({ type }) => type)
+    }
+    const fields = (key: string) => redisCli(redis.port, 'HKEYS', `used:{0}:${key}`).split('\n')
+    const keys = redisCli(redis.port, 'KEYS', 'used:{0}:*').split('\n')
+    const texts = [...keys, ...['rules', 'lanes', 'counts', 'known'].flatMap(fields)]
+    return [
+      ...new Set(texts.flatMap((text) => /(used-\d+|configured|paused|waiting)(?=:\d$|$)/.exec(text)?.[1] ?? [])),
+    ].sort()
+  }
+
+  beforeEach(async () => {
+    now = Date.now()
+    file = join(removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-used-types-'))), 'x.db')
+    if (store === 'Redis') redisCli(redis.port, 'FLUSHALL')
+    queue = await openTestQueue(store === 'Redis' ? `${redis.url}?prefix=used` : `sqlite:${file}`, { clock: () => now })
+    const worker = { id: 'w', host: 'h', pid: 1, types: [...used, ...kept], concurrency: 1, startedAt: 0 }
+    await queue.turn({ worker, want: 1 })
+    await queue.submit([...used, 'waiting'].map((type) => completeSpec({ type, queueTimeoutMs: 0 })))
+  })
+
+  it('leave nothing when their tasks are removed, and can be used again', async () => {
+    await queue.configureType('configured', { maxConcurrency: 5 })
+    await queue.configureType('paused', { paused: true })
+    expect((await run(used)).sort()).toEqual([...used].sort())
+    await sweepAll(queue)
+    expect(stored()).toHaveLength(COUNT + kept.length)
+    now += 2 * DAY_MS
+    await sweepAll(queue)
+    now += DAY_MS / 24
+    await sweepAll(queue)
+    expect(stored()).toEqual(kept)
+    expect(await run(['used-7'])).toEqual([])
+    await queue.submit([completeSpec({ type: 'used-7' })])
+    expect(await run(['used-7'])).toEqual(['used-7'])
+  })
+
+  it('stay while a worker serves them', async () => {
+    await run(used)
+    now += 2 * DAY_MS
+    await run(used)
+    await sweepAll(queue)
+    expect(stored()).toEqual([...used, 'waiting'].sort())
+  })
+})

@@ -83,7 +83,16 @@ const SHARED = [
 ]
 /** Files that are placed before a step's own, which would otherwise be too long for one file. */
 const PARTS: Partial<Record<StepName, readonly string[]>> = {
-  sweep: ['sweep-rest', 'sweep-finished', 'sweep-waits', 'sweep-index', 'sweep-types', 'sweep-limits', 'sweep-events'],
+  sweep: [
+    'sweep-rest',
+    'sweep-finished',
+    'sweep-waits',
+    'sweep-index',
+    'sweep-forget',
+    'sweep-types',
+    'sweep-limits',
+    'sweep-events',
+  ],
   turn: ['turn-leases', 'turn-start', 'turn-order', 'turn-groups', 'turn-waits', 'turn-claims'],
 }
 const HARMLESS: ReadonlySet<StepName> = new Set([

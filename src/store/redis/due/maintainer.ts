@@ -74,10 +74,10 @@ export class Maintainer {
   async sweep(max: number): Promise<Swept> {
     const nothing = { changed: 0, more: false, nextAt: null }
     if (!this.#isMaintainer && performance.now() < this.#anotherUntil) return nothing
-    const { retention, eventsMax, eventsAgeMs, eventsBytesMax, workerTtlMs } = this.#options
+    const { retention, eventsMax, eventsAgeMs, eventsBytesMax, workerTtlMs, typeTtlMs } = this.#options
     const about = [this.#process, KEEP_MS, this.#database.wasMet(this.#partition)]
     const events = [eventsMax, eventsAgeMs, Math.ceil(eventsBytesMax / Math.max(this.#database.partitions.count, 1))]
-    const args = [...about, max, retention.ageMs, retention.countMax, ...events, workerTtlMs]
+    const args = [...about, max, retention.ageMs, retention.countMax, ...events, workerTtlMs, typeTtlMs]
     const reply = await this.#database.run<Reply>('sweep', this.#partition, args)
     this.#isMaintainer = reply[0] === 'swept'
     if (reply[0] !== 'swept') {

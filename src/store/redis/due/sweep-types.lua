@@ -63,17 +63,18 @@ end
 
 local function check_types(step, sweep, leases)
   local prefix = step.prefix
-  local checked = {}
+  local checked, kinds = {}, {}
   local fields, is_last, is_first = next_fields(step, KEY.rules)
   rest.note_round(step, is_first, is_last)
   for index = 1, #fields, 2 do
     local kind = fields[index]
     if not kind:find('/', 1, true) then
-      checked[kind] = true
+      checked[kind], kinds[#kinds + 1] = true, kind
       read_due_leases(step, sweep, kind, leases)
       repair_lanes(step, sweep, kind, unpack_rules(fields[index + 1]))
     end
   end
+  forget_types(step, sweep, kinds, sweep.type_ttl)
   local function due_kinds(key)
     return call('ZRANGEBYSCORE', prefix .. key, '-inf', step.now_text, 'LIMIT', 0, sweep.max)
   end

@@ -3,7 +3,7 @@
 -- KEYS  the partition's prefix
 -- ARGV  now, this process, how long it remains the one that sweeps (ms), '1' if it has used the store before, max, how
 --       long a finished task may be kept (ms), how many finished tasks may be kept, most events to keep, for how long
---       (ms), in how many bytes; how long an unseen worker is kept (ms)
+--       (ms), in how many bytes; how long an unseen worker is kept (ms), and a type that no worker serves (ms)
 -- Returns {'', ms for which another process remains the one that sweeps} | {'swept', number of tasks changed, 1 if
 --       there is more, when to sweep next or '', leases that are due: {ref, lane's name, lease's head} each, now,
 --       schedules that are due: {id, text} each, for the caller to decide on, messages to deliver: {id, message} each}
@@ -113,7 +113,7 @@ function steps.sweep(step)
   local sweep = { changed = 0, more = false, tidies = false, next_at = math.huge }
   sweep.max, step.retention_ms, sweep.retention_count = number(step), number(step), number(step)
   local events_max, events_age, events_bytes = number(step), number(step), number(step)
-  sweep.worker_ttl = number(step)
+  sweep.worker_ttl, sweep.type_ttl = number(step), number(step)
   refresh_totals(step)
   local promoted = promote(step, sweep.max)
   add(sweep, promoted, sweep.max)

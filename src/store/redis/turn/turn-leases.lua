@@ -5,23 +5,11 @@ do
 
 local OK, LOST, CHANGED, UNSTORABLE = 0, 1, 2, 3
 
--- Returns how many types may still be created by naming them. Removes names that were served long ago and never used.
+-- Returns how many types may still be created by naming them. The sweep forgets the others (sweep-forget.lua).
 local function room_for_named(step)
-  local prefix = step.prefix
-  local served, known = 0, call('HGETALL', prefix .. KEY.known)
-  for index = 1, #known, 2 do
-    local kind = known[index]
-    if tonumber(known[index + 1]) > step.now - step.type_ttl_ms then
-      served = served + 1
-    elseif call('HGET', prefix .. KEY.rules, kind) == NEW_RULES
-      and call('HEXISTS', prefix .. KEY.rules, kind .. '/lanes') == 0
-      and call('HEXISTS', prefix .. KEY.back_off, kind) == 0 and call('HEXISTS', prefix .. KEY.ceilings, kind) == 0
-      and call('SISMEMBER', prefix .. KEY.declared, kind) == 0
-      and call('HEXISTS', prefix .. KEY.retention, kind) == 0
-      and call('HEXISTS', prefix .. KEY.group_turns, kind) == 0 then
-      call('HDEL', prefix .. KEY.known, kind)
-      call('HDEL', prefix .. KEY.rules, kind, kind .. '/held')
-    end
+  local served = 0
+  for _, seen in ipairs(call('HVALS', step.prefix .. KEY.known)) do
+    if tonumber(seen) > step.now - step.type_ttl_ms then served = served + 1 end
   end
   return TYPES_NAMED_MAX - served
 end

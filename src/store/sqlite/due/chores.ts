@@ -24,7 +24,7 @@ export class Chores {
 
   /** Does at most `max` of each kind. */
   do(tx: Tx, max: number): Swept {
-    const { database, transitions, rates, groups, limits, removal, outbox, space, options } = this.#parts
+    const { database, transitions, rates, groups, limits, removal, outbox, registry, space, options } = this.#parts
     const done = [
       transitions.promote(tx, max),
       transitions.endWaits(tx, max),
@@ -37,6 +37,7 @@ export class Chores {
     const moreEvents = outbox.drop(tx.now, options)
     const moreSpace = space.giveBack()
     limits.drop(tx.now)
+    if (registry.isForgettingDue(tx.now)) registry.forgetUnused(tx.now)
     database.run('dropWorkersUnseen', tx.now - options.workerTtlMs)
     const changed = done.reduce((sum, n) => sum + n, 0)
     const isFull = tx.hasPutOff || tx.followed >= FOLLOWED_MAX || done.some((n) => n >= max)
@@ -46,11 +47,11 @@ export class Chores {
 
   /** Whether there is nothing to do now. */
   areDone(): boolean {
-    const { database, rates, removal, space, options } = this.#parts
+    const { database, rates, removal, registry, space, options } = this.#parts
     const now = options.clock()
     const nextAt = this.nextAt()
     if (!rates.isEmpty || rates.history.isDue(now) || (nextAt !== null && nextAt <= now)) return false
-    return !removal.isDue(database, now) && !space.isTooMuch()
+    return !removal.isDue(database, now) && !space.isTooMuch() && !registry.isForgettingDue(now)
   }
 
   nextAt(): number | null {

@@ -11,15 +11,18 @@ INSERT OR IGNORE INTO types (type, retry_delays_ms, retry_jitter) VALUES (?, ?, 
 SELECT count(*) AS n FROM types WHERE last_seen > ?;
 
 -- name: dropUnusedTypes
--- Deletes types that have nothing but a name, and that no worker has served since ?1.
-DELETE FROM types WHERE last_seen <= ?1 AND declared = 0 AND paused = 0 AND ceilings = '{}'
+-- Deletes types that have nothing but a name and no tasks, and that no worker has served since ?1.
+DELETE FROM types WHERE last_seen <= ?1 AND declared = 0 AND paused = 0 AND held_until IS NULL AND ceilings = '{}'
   AND retention = '{"set":{},"handler":{}}'
   AND max_concurrency_source = 'handler' AND group_concurrency_source = 'handler'
   AND group_turns_source = 'handler' AND rate_source = 'handler'
   AND max_concurrency IS NULL AND group_concurrency IS NULL AND group_turns = 'tasks' AND rate_max IS NULL
   AND payload_schema IS NULL AND spec_defaults = '{}'
-  AND NOT EXISTS (SELECT 1 FROM counts WHERE counts.type = types.type)
+  AND NOT EXISTS (SELECT 1 FROM counts WHERE counts.type = types.type AND n > 0)
   AND NOT EXISTS (SELECT 1 FROM documents WHERE documents.type = types.type);
+
+-- name: dropCountsOfNoType
+DELETE FROM counts WHERE n = 0 AND NOT EXISTS (SELECT 1 FROM types WHERE types.type = counts.type);
 
 -- name: putType
 UPDATE types SET declared = ?, paused = ?, held_until = ?, max_concurrency = ?, max_concurrency_source = ?,

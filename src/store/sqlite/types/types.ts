@@ -21,6 +21,8 @@ export interface TypeRules extends TypeRecord {
 
 /** A worker row and its types are written again only when they are this old, not with every turn. */
 const TOUCH_MS = 5_000
+/** Searches for unused types in the time after which a type counts as unused. */
+const FORGETS_PER_TTL = 24
 /** Who has set a limit, as stored. */
 const OPERATOR = 'operator'
 
@@ -34,6 +36,7 @@ export class Registry {
   readonly #rules = new Map<string, TypeRules | null>()
   readonly #touched = new Map<string, { at: number; types: readonly string[]; processed: number; failed: number }>()
   #dataVersion = -1
+  #forgetsAt = 0
 
   constructor(database: Database, options: StoreOptions) {
     this.#database = database
@@ -130,14 +133,23 @@ export class Registry {
     }
   }
 
-  /**
-   * The number of types that may still be created by naming them. Makes room by removing names that were served long
-   * ago and never used.
-   */
+  /** The number of types that may still be created by naming them. */
   #roomForNamed(now: number): number {
-    const stale = now - this.#options.typeTtlMs
-    if (this.#database.run('dropUnusedTypes', stale) > 0) this.#rules.clear()
-    return TYPES_NAMED_MAX - (this.#database.get('countServed', stale)!.n as number)
+    this.forgetUnused(now)
+    return TYPES_NAMED_MAX - (this.#database.get('countServed', now - this.#options.typeTtlMs)!.n as number)
+  }
+
+  isForgettingDue(now: number): boolean {
+    return now >= this.#forgetsAt
+  }
+
+  /** Removes types that have only a name, and neither a worker nor a task any more. */
+  forgetUnused(now: number): void {
+    const { typeTtlMs } = this.#options
+    this.#forgetsAt = now + typeTtlMs / FORGETS_PER_TTL
+    if (this.#database.run('dropUnusedTypes', now - typeTtlMs) === 0) return
+    this.#database.run('dropCountsOfNoType')
+    this.#rules.clear()
   }
 
   /** Counts an attempt of a worker, to be written with its next heartbeat. */
