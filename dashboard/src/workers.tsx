@@ -101,7 +101,7 @@ function Row({ worker: { id, host, pid, types, running, concurrency, started_at,
         </span>
       </span>
       <span role="cell" class="col-handles dim" title={types.slice(0, 100).join('\n')}>
-        {types.join(', ').slice(0, 300)}
+        {types.join(', ').slice(0, 300) || '–'}
       </span>
       <span role="cell" class="col-uptime dim" title={moment(started_at)} data-label={say('uptime')}>
         {ago(started_at)}

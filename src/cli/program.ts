@@ -2,7 +2,8 @@ import { Command } from 'commander'
 import { version } from '../version.ts'
 
 const EXIT_CODES = `
-Exit codes: 0 success, 1 the task or the call failed, 2 invalid usage or settings, 3 the server is unavailable`
+Exit codes: 0 success, 1 the task or the call failed,
+            2 invalid usage or settings, 3 the server is unavailable`
 
 interface Part {
   names: readonly string[]
