@@ -9,7 +9,7 @@ import { LimitsView } from './limits.tsx'
 import { start, useLive } from './live.ts'
 import { LoggedIn, LoginView } from './login.tsx'
 import { OverviewView } from './overview.tsx'
-import { usePageTitle } from './parts.tsx'
+import { Missing, usePageTitle } from './parts.tsx'
 import { SchedulesView } from './schedules.tsx'
 import { may, type Scope, session } from './session.ts'
 import { SubmitView } from './submit.tsx'
@@ -165,8 +165,10 @@ function View({ view, id, query, theme }: { view: string; id: string; query: URL
       return <SchedulesView />
     case 'submit':
       return <SubmitView key={query.toString()} query={query} />
-    default:
+    case 'overview':
       return <OverviewView theme={theme} query={query} />
+    default:
+      return <Missing says={say('noPage')} id={view} link="#/" to={say('overview')} />
   }
 }
 

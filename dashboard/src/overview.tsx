@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks'
 import { get, type Health, STATUSES } from './api.ts'
 import { HistoryCharts, RangeSwitch, useRange } from './history.tsx'
 import { type Point, useEachSecond, useLive } from './live.ts'
-import { ChartPanel, Panel } from './parts.tsx'
+import { ChartPanel, ErrorLine, Panel } from './parts.tsx'
 import { QueueHealth } from './queue-health.tsx'
 import { CONDITIONS, type Condition, TypeTable } from './type-table.tsx'
 import { duration, number, say, type Word } from './words.ts'
@@ -14,7 +14,7 @@ export function OverviewView({ theme, query }: { theme: string; query: URLSearch
   const [health, setHealth] = useState<Health | null>(null)
   useEachSecond(async () => setHealth(await get<Health>('/health')), [])
   const asked = query.get('only') ?? ''
-  const only = asked in CONDITIONS ? (asked as Condition) : null
+  const only = Object.hasOwn(CONDITIONS, asked) ? (asked as Condition) : null
   const at = history.map((point) => point.at)
   const values = (of: (point: Point) => number) => history.map(of)
   return (
@@ -64,6 +64,7 @@ export function OverviewView({ theme, query }: { theme: string; query: URLSearch
           />
         </div>
       )}
+      {only === null && asked !== '' && <ErrorLine error={say('unreadable', `only=${asked}`)} />}
       <TypeTable range={range} only={only} />
       <System health={health} />
     </>

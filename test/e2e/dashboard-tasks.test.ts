@@ -260,6 +260,12 @@ it('says which parts of its address it cannot read, and lists no other tasks ins
   await go('tasks?after=2020-01-01T00:00:00Z&status=failed')
   await has(page.locator('.count'), /tasks?/)
   expect(await page.getByRole('alert').count()).toBe(0)
+  await go('overview?only=slow')
+  await has(page.getByRole('alert'), 'cannot be read: only=slow')
+  await go('tsks')
+  await has(main(), 'There is no such page.tsks')
+  await main().getByRole('link', { name: 'Overview' }).click()
+  await page.getByRole('list', { name: 'Totals' }).waitFor()
 })
 
 it('finds an error and a time behind more tasks than the page loads, and changes all that match', async () => {
