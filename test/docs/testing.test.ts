@@ -5,6 +5,7 @@ import { beforeAll, expect, it } from 'vitest'
 import * as testing from '../../src/testing.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { root } from '../fixtures/root.ts'
+import { writeSnippets } from '../fixtures/snippets.ts'
 
 const docs = readFileSync(join(root, 'docs/testing.md'), 'utf8')
 let folder: string
@@ -12,9 +13,7 @@ let folder: string
 beforeAll(() => {
   folder = temporaryFolder()
   for (const name of ['src', 'node_modules', 'package.json']) symlinkSync(join(root, name), join(folder, name))
-  for (const [, name, code] of docs.matchAll(/```ts\n\/\/ (\S+)\n([\s\S]*?)```/g)) {
-    writeFileSync(join(folder, name!), code!)
-  }
+  writeSnippets('docs/testing.md', folder)
 })
 
 it('docs/testing.md shows tests that compile and pass', () => {

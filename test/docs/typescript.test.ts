@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
@@ -14,13 +14,6 @@ async function run(...args: string[]): Promise<string> {
   return (await promisify(execFile)(process.execPath, args, { cwd: server.folder, env })).stdout
 }
 
-/** Outside of a project that has installed the package, its entry points are files of src/. */
-function withSources(name: string): void {
-  const file = join(server.folder, name)
-  const entry = (_match: string, part: string | undefined) => `'./src/${part ?? 'index'}.ts'`
-  writeFileSync(file, readFileSync(file, 'utf8').replace(/'xqueue(?:\/(client|testing))?'/g, entry))
-}
-
 it('the guide to TypeScript: its code compiles, and works as described', async () => {
   server = await prepareProgram({ handlers: 'my-handlers.ts' })
   for (const name of ['src', 'node_modules', 'package.json']) symlinkSync(join(root, name), join(server.folder, name))
@@ -28,7 +21,6 @@ it('the guide to TypeScript: its code compiles, and works as described', async (
   expect(handlers.map(({ name }) => name)).toContain('my-handlers.ts')
   const names = writeSnippets('docs/typescript.md', server.folder).flatMap(({ name }) => name ?? [])
   expect(names).toEqual(['report.ts', 'remote-worker.ts', 'embedded.ts', 'express-app.ts', 'fastify-app.ts'])
-  for (const name of names) withSources(name)
   const settings = { extends: join(root, 'tsconfig.json'), include: [...names, 'my-handlers.ts'] }
   writeFileSync(join(server.folder, 'tsconfig.json'), JSON.stringify(settings))
   await run('node_modules/typescript/bin/tsc', '--noEmit', '--rootDir', '/', '-p', '.')

@@ -53,7 +53,7 @@ describe.each(DOCUMENTS)('%s', (document) => {
 
   /** Starts the command of a block that goes on, and waits until it says where it serves. */
   async function start(command: string, ...flags: string[]): Promise<void> {
-    const program = command.replace('npm run xqueue --', 'node src/cli/xqueue.ts').replace(/^exec /, '')
+    const program = command.replace(/npm run xqueue --|npx xqueue/, 'node src/cli/xqueue.ts').replace(/^exec /, '')
     const script = `exec ${program} ${flags.join(' ')}`
     child = spawn('bash', ['-c', script], { cwd: folder, env: environment(), stdio: ['ignore', 'ignore', 'pipe'] })
     base = await new Promise((resolve, reject) => {
