@@ -21,10 +21,15 @@ export function describeError(thrown: unknown): string {
 }
 
 /** The same as an Error, for loggers and tracers that read fields without protection. */
-export function errorOf(thrown: unknown): Error {
-  const error = new Error(messageOf(thrown).slice(0, DESCRIPTION_CHARS_MAX).toWellFormed())
+export function errorOf(thrown: unknown, description = describeError(thrown)): Error {
+  const message = messageOf(thrown).slice(0, DESCRIPTION_CHARS_MAX).toWellFormed()
+  const { stackTraceLimit } = Error
+  // A stack of its own would take longer than all the rest.
+  Error.stackTraceLimit = 0
+  const error = new Error(message)
+  Error.stackTraceLimit = stackTraceLimit
   error.name = nameOf(thrown)
-  error.stack = describeError(thrown)
+  error.stack = description
   return error
 }
 

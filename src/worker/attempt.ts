@@ -194,8 +194,8 @@ export class Attempt {
         outcome.limit ? 'a limit is held' : 'a type is held',
       )
     // A canceled attempt is not logged as failed.
-    if (outcome.kind !== 'failure' || this.signal.aborted) return
-    const reason = thrown === undefined ? { why: outcome.error } : { err: errorOf(thrown) }
+    if (outcome.kind !== 'failure' || this.signal.aborted || !logger.isLevelEnabled('warn')) return
+    const reason = thrown === undefined ? { why: outcome.error } : { err: errorOf(thrown, outcome.error) }
     logger.warn({ ...fields, ...reason }, 'an attempt failed')
   }
 

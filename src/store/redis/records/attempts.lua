@@ -16,24 +16,31 @@ local function unpack_attempt(text)
 end
 local function pack_attempt(n, total, json) return string.format('%d|%d|', n, total) .. json end
 
+-- The same for the parts of the JSON: errors are long, and a copy less of them counts.
+local function pack_parts(n, total, start, worker, error)
+  return string.format('%d|%d|', n, total) .. start .. worker .. ',' .. error .. ']'
+end
+
 -- Adds an attempt and drops the oldest ones beyond the bounds. Consecutive holds count as one, and so do releases.
 -- @param attempt delivery, number, started_at, ended_at, and as JSON worker and error
 function attempts.keep(step, ref, outcome, attempt)
   local key = step.prefix .. KEY.attempts .. ref
-  local json = string.format('[%s,%s,"%s",%s,%s,', attempt.delivery, attempt.number, outcome, attempt.started_at,
-    attempt.ended_at) .. attempt.worker .. ',' .. attempt.error .. ']'
-  local last = call('LINDEX', key, -1)
+  local start = string.format('[%s,%s,"%s",%s,%s,', attempt.delivery, attempt.number, outcome, attempt.started_at,
+    attempt.ended_at)
+  local size = #start + #attempt.worker + #attempt.error + 2
+  -- Before the second delivery, there is no list.
+  local last = attempt.delivery ~= '1' and call('LINDEX', key, -1)
   if not last then
-    call('RPUSH', key, pack_attempt(1, #json, json))
+    call('RPUSH', key, pack_parts(1, size, start, attempt.worker, attempt.error))
     return
   end
   local n, total, last_json = unpack_attempt(last)
   if repeated[outcome] and last_json:match('^%[%d+,%d+,"(%l+)"') == outcome then
-    call('LSET', key, -1, pack_attempt(n, total - #last_json + #json, json))
+    call('LSET', key, -1, pack_parts(n, total - #last_json + size, start, attempt.worker, attempt.error))
     return
   end
-  n, total = n + 1, total + #json
-  call('RPUSH', key, pack_attempt(n, total, json))
+  n, total = n + 1, total + size
+  call('RPUSH', key, pack_parts(n, total, start, attempt.worker, attempt.error))
   while true do
     local first_n, first_total = unpack_attempt(call('LINDEX', key, 0))
     if first_n > n - ATTEMPTS_MAX and first_total > total - ATTEMPTS_BYTES_MAX then return end

@@ -15,11 +15,11 @@ local NO_ERROR = '\nnull'
 
 -- Tables are made with all of their fields, because one that grows costs more.
 local function unpack_lease(record)
-  local fence, cancel_at, has_progress, deadline_at, lease_ms, expires_at, entry, attempts, tail =
-    record:match('^(%d+)|(%d+)|(%d)|(%d+)|(%d+)|(%d+)|([^|]+)|(%d+)|(.*)$')
+  local fence, cancel_at, has_progress, deadline_at, lease_ms, expires_at, entry, attempts, tail_at =
+    record:match('^(%d+)|(%d+)|(%d)|(%d+)|(%d+)|(%d+)|([^|]+)|(%d+)|()')
   return {
     fence = fence, cancel_at = cancel_at, has_progress = has_progress, deadline_at = deadline_at, lease_ms = lease_ms,
-    expires_at = expires_at, entry = entry, attempts = attempts, tail = tail,
+    expires_at = expires_at, entry = entry, attempts = attempts, tail = record:sub(tail_at),
   }
 end
 
@@ -70,7 +70,8 @@ local function first_line(record) return record:match('^[^\n]*') end
 
 -- Leases of tasks that are handed out for the first time. Those of one turn with the same head have equal records,
 -- except for the entry, the time in it, and the lines: `<prefix><entry><middle><time><suffix><lines>`.
-local function fresh_lease(lease, request, started_at, worker)
+local fresh_leases = {}
+function fresh_leases.common(lease, request, started_at, worker)
   local suffix = '|' .. started_at .. '|' .. worker .. '\n'
   return {
     prefix = table.concat({ lease.fence, '0|0', lease.deadline_at, lease.lease_ms, lease.expires_at, '' }, '|'),
@@ -78,24 +79,24 @@ local function fresh_lease(lease, request, started_at, worker)
   }
 end
 
-local function pack_fresh_lease(fresh, entry, lines)
+function fresh_leases.pack(fresh, entry, lines)
   return fresh.prefix .. entry .. fresh.middle .. entry:sub(1, 13) .. fresh.suffix .. lines
 end
 
 -- The same for the parts of the lines.
-local function pack_fresh_lease_of(fresh, entry, extras, payload)
+function fresh_leases.pack_parts(fresh, entry, extras, payload)
   local time = entry:sub(1, 13)
   return fresh.prefix .. entry .. fresh.middle .. time .. fresh.suffix .. extras .. '\n' .. payload .. NO_ERROR
 end
 
 -- The same for a task without extras.
-local function pack_plain_lease(fresh, entry, payload)
+function fresh_leases.pack_plain(fresh, entry, payload)
   return fresh.prefix .. entry .. fresh.middle .. entry:sub(1, 13) .. fresh.plain_suffix .. payload .. NO_ERROR
 end
 
 -- The part of a record before its time of expiry is sent by the worker; the time, the entry and the attempts that
 -- follow have a fixed width: `<13 digits>|<24 digits>|0|`, and then the tail begins.
-local function tail_of_fresh(record, width)
+function fresh_leases.tail_of(record, width)
   local tail_at = 42
   return record:sub(width + tail_at)
 end
@@ -116,7 +117,17 @@ end
 
 end
 
-local function has_previous_error(tail) return tail:sub(-#NO_ERROR) ~= NO_ERROR end
+local previous_error = {}
+function previous_error.is_in(tail) return tail:sub(-#NO_ERROR) ~= NO_ERROR end
+
+-- Returns a record without the error of the previous attempt, its last line. Finding a character is faster than
+-- matching all others, and errors are long.
+function previous_error.cut(record)
+  if not previous_error.is_in(record) then return record end
+  local at = 0
+  for _ = 1, 3 do at = record:find('\n', at + 1, true) end
+  return record:sub(1, at - 1) .. NO_ERROR
+end
 
 -- Finished tasks ------------------------------------------------------------------------------------------------------
 

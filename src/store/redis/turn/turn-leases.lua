@@ -123,7 +123,7 @@ local function read_labels(step, tail, alike)
   return worker, { key = key, lane = group, group = group, uses = nil }
 end
 
--- The lease had no progress and no error of a previous attempt, so its tail is copied unchanged into the text.
+-- The lease had no progress, so its tail is copied unchanged into the text, without the error of a previous attempt.
 local function succeed(step, ref, lane, entry, attempts, tail, result, alike)
   leave_lease(step, ref, lane)
   local worker, labels = read_labels(step, tail, alike)
@@ -260,7 +260,7 @@ end
 
 function try_settle(step, outcome)
   local record = step.held[outcome.ref]
-  local lease = record and unpack_lease(record)
+  local lease = record and unpack_lease(outcome.own and previous_error.cut(record) or record)
   if not lease or lease.fence ~= outcome.fence then return LOST end
   if outcome.is_bad then return UNSTORABLE end
   if (lease.cancel_at ~= '0') ~= (outcome.cancel_requested == '1') then return CHANGED end
@@ -269,7 +269,7 @@ function try_settle(step, outcome)
   if outcome.only_when_due == '1' and due_of(lease, step.grace_ms) > step.now then return CHANGED end
   step.held[outcome.ref] = nil
   local lane = lane_by_ref(step, outcome.ref)
-  if outcome.own and lease.has_progress == '0' and not has_previous_error(lease.tail) then
+  if outcome.own and lease.has_progress == '0' then
     succeed(step, outcome.ref, lane, lease.entry, string.format('%d', lease.attempts + 1), lease.tail, outcome.result)
   else
     settle(step, outcome, lease, lane)
@@ -286,7 +286,7 @@ function settle_run(step, run, verdicts)
     local record = step.held[ref]
     if record and in_time and record:sub(1, width) == prefix then
       step.held[ref] = nil
-      succeed(step, ref, lane, run.entries[index], '1', tail_of_fresh(record, width), run.results[index], alike)
+      succeed(step, ref, lane, run.entries[index], '1', fresh_leases.tail_of(record, width), run.results[index], alike)
       verdicts[#verdicts + 1] = OK
     else
       verdicts[#verdicts + 1] = try_settle(step, success(ref, fence_of(prefix), run.results[index]))

@@ -19,7 +19,7 @@ local function fresh_of_head(step, turn, head_text)
       local lease = {
         fence = '1' .. turn.secret, deadline_at = deadline_at, lease_ms = turn.lease_text, expires_at = turn.expires_at,
       }
-      fresh = fresh_lease(lease, head_text, step.now_text, turn.worker_json)
+      fresh = fresh_leases.common(lease, head_text, step.now_text, turn.worker_json)
       fresh.wait_ms, fresh.due = tonumber(queue_timeout_ms), string.format('%d', due)
     end
     heads[head_text] = fresh
@@ -74,11 +74,12 @@ local function start_special(step, turn, lane, entry, head_text, payload, extras
   local attempts = head.attempts
   head.deliveries = string.format('%d', head.deliveries + 1)
   head.started_at, head.worker = step.now_text, turn.worker_json
-  local record = pack_lease({
+  local first = pack_lease({
     fence = head.deliveries .. turn.secret, cancel_at = '0', has_progress = '0', deadline_at = deadline_at,
     lease_ms = turn.lease_text, expires_at = turn.expires_at, entry = entry, attempts = attempts,
-    tail = pack_task(pack_tail(head), stored_extras, payloads.set_apart(step, ref, payload), error or 'null'),
+    tail = pack_tail(head),
   })
+  local record = pack_task(first, stored_extras, payloads.set_apart(step, ref, payload), error or 'null')
   return record, string.format('%d', due), ref, attempts
 end
 
@@ -152,10 +153,10 @@ function start(step, turn, lane, entries, tasks)
       local stored = payloads.set_apart(step, ref, payload)
       if extras then
         run_of = nil
-        record = pack_fresh_lease(fresh, entry, extras .. '\n' .. stored .. NO_ERROR)
+        record = fresh_leases.pack(fresh, entry, extras .. '\n' .. stored .. NO_ERROR)
         hand_out(step, tasks, lane, ref, head_text, payload, extras, '')
       else
-        record = pack_plain_lease(fresh, entry, stored)
+        record = fresh_leases.pack_plain(fresh, entry, stored)
         if run_of ~= head_text then run_of, run_place = head_text, begin_run(tasks, lane, head_text) end
         tasks[run_place] = tasks[run_place] + 1
         local size = #tasks
@@ -199,7 +200,7 @@ function start_grouped(step, turn, lane, entries, groups, refs, texts, tasks, us
     local text, head_text, lines, fresh, payload = texts[index], nil, nil, nil, nil
     if text and uses and uses[index] then
       if not (alike and text:find(alike.lines, 1, true) == 1) then alike = alike_to(step, turn, text) end
-      fresh = alike and not has_previous_error(text) and in_time(step, alike.fresh, entry)
+      fresh = alike and not previous_error.is_in(text) and in_time(step, alike.fresh, entry)
       payload = fresh and text:sub(#alike.lines + 1, -#NO_ERROR - 1)
     end
     if text and not payload then
@@ -216,10 +217,10 @@ function start_grouped(step, turn, lane, entries, groups, refs, texts, tasks, us
       end
       local size = #tasks
       if payload then
-        record = pack_fresh_lease_of(fresh, entry, alike.extras, payloads.set_apart(step, ref, payload))
+        record = fresh_leases.pack_parts(fresh, entry, alike.extras, payloads.set_apart(step, ref, payload))
         tasks[run_place], tasks[size + 1], tasks[size + 2] = tasks[run_place] + 1, entry, payload
       else
-        record = pack_fresh_lease(fresh, entry, payloads.set_line_apart(step, ref, lines))
+        record = fresh_leases.pack(fresh, entry, payloads.set_line_apart(step, ref, lines))
         tasks[run_place], tasks[size + 1], tasks[size + 2] = tasks[run_place] - 1, entry, lines
       end
       if held then group_permits.take(step, lane.type, groups[index], ref) end
