@@ -1,75 +1,155 @@
+import { createHash } from 'node:crypto'
 import { globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { root } from '../fixtures/root.ts'
 import { Tree } from '../mutations/tree.ts'
+import { mostAlike } from './likeness.ts'
 import type { Mutant } from './mutants.ts'
+import { type Answer, Runner } from './runner.ts'
+import { withLuaHits } from './tokens.ts'
 import { withHits } from './typescript.ts'
 
-/** By test file: how long it takes, and the functions that it runs, `<file>#<function>`. */
-type Coverage = Record<string, { ms: number; hits: string[] }>
+/** A test, and how long it takes. */
+export interface Covering {
+  file: string
+  name: string
+  ms: number
+  /** The time that its file takes before and after its tests. */
+  fileMs: number
+}
+
+/** By test file: its content as a hash, and the functions of each test, `<file>#<function>`, as places in `names`. */
+interface Known {
+  names: string[]
+  files: Record<
+    string,
+    { hash: string; ms: number; all: number[]; tests: Record<string, { ms: number; hits: number[] }> }
+  >
+}
 
 const CACHE = join(root, '.cache/mutants/coverage.json')
-const RUN_MS_MAX = 600_000
-const TEST_MS_MAX = 60_000
-/** A mutant that the tests of its folder do not notice would take very long otherwise. */
-const OTHERS_MS_MAX = 60_000
+const RUN_MS_MAX = 240_000
 /** The form of a store that is as good as the others, and faster. */
-const OPTIONS: Readonly<Record<string, string[]>> = {
-  'test/queue-contract/sqlite.test.ts': ['-t', '^SQLite(?! on a file)'],
-}
+const OTHER_FORMS = /^SQLite on a file/
+const STATEMENT = '#statement(name: string): StatementSync {'
 
-export function argsOf(test: string): string[] {
-  return [test, ...(OPTIONS[test] ?? [])]
-}
+/** Which tests run which functions. */
+export class Coverage {
+  readonly #known: Known = read()
+  readonly #places = new Map(this.#known.names.map((name, place) => [name, place]))
+  /** The tests of each function. */
+  readonly #tests = new Map<number, Covering[]>()
 
-/** Runs each test file once with every function marked, unless an earlier run has; the answer may be a little old. */
-export async function coverageOf(tests: readonly string[]): Promise<Coverage> {
-  const known = read()
-  const missing = tests.filter((test) => !known[test])
-  if (missing.length === 0) return known
-  const tree = new Tree()
-  try {
-    for (const file of globSync('src/**/*.ts', { cwd: tree.folder })) {
-      const path = join(tree.folder, file)
-      writeFileSync(path, withHits(readFileSync(path, 'utf8'), file))
+  /** Runs each test file once with every function marked, unless it was run before in the form that it has now. */
+  async find(files: readonly string[]): Promise<void> {
+    const missing = files.filter((file) => this.#known.files[file]?.hash !== hashOf(file))
+    const tree = new Tree()
+    const hits = mkdtempSync(join(tmpdir(), 'xqueue-hits-'))
+    const env = { NODE_OPTIONS: `--import=${join(import.meta.dirname, 'hits.ts')}`, MUTANT_HITS: hits }
+    const runner = new Runner(tree.folder, { env, setupFiles: ['test/mutants/present-test.ts'] })
+    try {
+      if (missing.length > 0) mark(tree.folder)
+      for (const [index, file] of missing.entries()) {
+        console.info(`${index + 1} of ${missing.length}: the functions that ${file} runs`)
+        const started = performance.now()
+        const answer = await runner.run({ changed: [], files: [file] }, RUN_MS_MAX)
+        if (!answer || answer.isBroken) console.warn(`${file} fails with its functions marked, and is left out`)
+        else this.#add(file, performance.now() - started, answer.tests, takeHits(hits))
+        takeHits(hits)
+        mkdirSync(dirname(CACHE), { recursive: true })
+        writeFileSync(CACHE, JSON.stringify(this.#known))
+      }
+    } finally {
+      runner.stop()
+      tree.remove()
+      rmSync(hits, { recursive: true, force: true })
     }
-    for (const [index, test] of missing.entries()) {
-      console.info(`${index + 1} of ${missing.length}: the functions that ${test} runs`)
-      const found = await hitsOf(tree, test)
-      if (found) known[test] = found
-      else console.warn(`${test} fails with its functions marked, and is left out`)
-      mkdirSync(dirname(CACHE), { recursive: true })
-      writeFileSync(CACHE, JSON.stringify(known))
-    }
-  } finally {
-    tree.remove()
+    for (const file of files) this.#list(file)
   }
-  return known
+
+  /**
+   * The tests that run a mutant: those of its own folder first, in each group those named like the code before the
+   * others, and the shortest first.
+   */
+  testsOf({ file, line, within }: Mutant): Covering[] {
+    const own = OWN.find(([source]) => source.test(file))![1]
+    const name = file.endsWith('.sql') ? `sql#${within}` : `${file}#${within}`
+    // What is in a constant is run where its file is loaded.
+    const place = this.#places.get(name) ?? this.#places.get(`${file}#module`) ?? -1
+    const tests = (this.#tests.get(place) ?? []).toSorted((a, b) => a.ms - b.ms)
+    const code = readFileSync(join(root, file), 'utf8').split('\n')[line - 1]
+    const alike = mostAlike(tests, (test) => `${test.file} ${test.name}`, `${name} ${code}`)
+    return alike.sort((a, b) => Number(own.test(b.file)) - Number(own.test(a.file)))
+  }
+
+  #add(file: string, ms: number, tests: Answer['tests'], hits: readonly [test: string, name: string][]): void {
+    const byTest = Map.groupBy(hits, ([test]) => test)
+    const of = (test: string) => [...new Set((byTest.get(test) ?? []).map(([, name]) => this.#place(name)))]
+    const counted = tests.filter(({ name }) => !OTHER_FORMS.test(name))
+    const found = counted.map(({ name, ms }) => [name, { ms: Math.ceil(ms), hits: of(name) }] as const)
+    const fileMs = Math.round(Math.max(ms - tests.reduce((sum, test) => sum + test.ms, 0), 0))
+    this.#known.files[file] = { hash: hashOf(file), ms: fileMs, all: of(''), tests: Object.fromEntries(found) }
+  }
+
+  #place(name: string): number {
+    const known = this.#places.get(name)
+    if (known !== undefined) return known
+    const place = this.#known.names.push(name) - 1
+    this.#places.set(name, place)
+    return place
+  }
+
+  #list(file: string): void {
+    const { ms: fileMs = 0, all = [], tests = {} } = this.#known.files[file] ?? {}
+    for (const [name, { ms, hits }] of Object.entries(tests)) {
+      for (const place of new Set([...all, ...hits])) {
+        const listed = this.#tests.get(place) ?? []
+        this.#tests.set(place, listed)
+        listed.push({ file, name, ms, fileMs })
+      }
+    }
+  }
 }
 
-async function hitsOf(tree: Tree, test: string): Promise<Coverage[string] | null> {
-  const folder = mkdtempSync(join(tmpdir(), 'xqueue-hits-'))
-  const started = performance.now()
-  const env = { NODE_OPTIONS: `--import=${join(import.meta.dirname, 'hits.ts')}`, MUTANT_HITS: folder }
-  const verdict = await tree.test(argsOf(test), RUN_MS_MAX, { env, testMsMax: TEST_MS_MAX })
-  const hits = readdirSync(folder).flatMap((name) => readFileSync(join(folder, name), 'utf8').trim().split('\n'))
-  rmSync(folder, { recursive: true })
-  if (verdict === null || verdict.failed !== null || verdict.passed === 0) return null
-  return { ms: Math.round(performance.now() - started), hits: [...new Set(hits)].sort() }
+function mark(folder: string): void {
+  const change = (file: string, marked: (text: string) => string) => {
+    const path = join(folder, file)
+    writeFileSync(path, marked(readFileSync(path, 'utf8')))
+  }
+  for (const file of globSync('src/**/*.ts', { cwd: folder })) change(file, (text) => withHits(text, file))
+  for (const file of globSync('src/**/*.lua', { cwd: folder })) change(file, (text) => withLuaHits(text, file))
+  change('src/store/sqlite/database/database.ts', (text) => {
+    if (!text.includes(STATEMENT)) throw new Error('the function that looks up an SQL statement has another form now')
+    return text.replace(STATEMENT, `${STATEMENT}globalThis.__hit?.('sql#' + name);`)
+  })
 }
 
-function read(): Coverage {
+/** What the processes of a test file have written. */
+function takeHits(folder: string): [test: string, name: string][] {
+  return readdirSync(folder).flatMap((name) => {
+    const lines = readFileSync(join(folder, name), 'utf8').trim().split('\n')
+    rmSync(join(folder, name))
+    return lines.filter((line) => line !== '').map((line) => JSON.parse(line))
+  })
+}
+
+function hashOf(file: string): string {
+  return createHash('sha1')
+    .update(readFileSync(join(root, file)))
+    .digest('hex')
+}
+
+function read(): Known {
   try {
     return JSON.parse(readFileSync(CACHE, 'utf8'))
   } catch {
-    return {}
+    return { names: [], files: {} }
   }
 }
 
-/** The tests of a folder, before the others; the code of a store in SQL and Lua is not marked. */
+/** The tests of a folder, which run before the others. */
 const OWN: readonly [source: RegExp, tests: RegExp][] = [
-  [/\.(?:sql|lua)$/, /^test\/(?:queue-contract|store-contract|store)\//],
   [/^src\/store\//, /^test\/(?:queue-contract|store-contract|store)\//],
   [/^src\/task\//, /^test\/task\//],
   [/^src\/queue\//, /^test\/(?:queue|queue-contract)\//],
@@ -77,23 +157,3 @@ const OWN: readonly [source: RegExp, tests: RegExp][] = [
   [/^src\/access\//, /^test\/access\//],
   [/^src\/server\//, /^test\/server\//],
 ]
-const LOADS = {
-  sql: 'src/store/sqlite/database/database.ts#module',
-  lua: 'src/store/redis/client/library.ts#module',
-}
-
-/** The tests that run a mutant: those of its own folder, and then short ones of other folders. */
-export function testsOf({ file, within }: Mutant, coverage: Coverage): string[] {
-  const [, language] = /\.(sql|lua)$/.exec(file) ?? []
-  const own = OWN.find(([source]) => source.test(file))![1]
-  const hits = language ? LOADS[language as 'sql'] : `${file}#${within}`
-  const covering = Object.keys(coverage).filter((test) => coverage[test]!.hits.includes(hits))
-  const shortest = covering.sort((a, b) => coverage[a]!.ms - coverage[b]!.ms)
-  let left = language ? 0 : OTHERS_MS_MAX
-  const others = shortest.filter((test) => {
-    if (own.test(test)) return false
-    left -= coverage[test]!.ms
-    return left > 0
-  })
-  return [...shortest.filter((test) => own.test(test)), ...others]
-}

@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { closeAfterwards } from '../fixtures/closing.ts'
 import { root } from '../fixtures/root.ts'
 import { EQUIVALENT } from './equivalent.ts'
+import { Lane } from './lane.ts'
 import { mutantsOf, shown } from './mutants.ts'
-import { mutantsOfTokens } from './tokens.ts'
+import { mutantsOfTokens, withLuaHits } from './tokens.ts'
 import { mutantsOfTypeScript, withHits } from './typescript.ts'
 
 const applied = (text: string, changes: readonly { start: number; end: number; to: string }[]) =>
@@ -72,4 +74,43 @@ it('lists as equivalent only changes that are made', () => {
     }),
   )
   expect(EQUIVALENT.filter(([file, line]) => !lines.has(`${file} ${line}`))).toEqual([])
+})
+
+it('marks each function in Lua', () => {
+  const lua = 'local function f(a) return a end\nfunction tasks.of(step)\n  return f(step)\nend\n'
+  expect(withLuaHits(lua, 'a.lua')).toBe(
+    "local function f(a) redis.log(redis.LOG_WARNING, '__hit a.lua#f'); return a end\n" +
+      "function tasks.of(step) redis.log(redis.LOG_WARNING, '__hit a.lua#of');\n  return f(step)\nend\n",
+  )
+})
+
+describe('on a copy of the sources', () => {
+  const file = 'src/task/transient-map.ts'
+  const text = readFileSync(join(root, file), 'utf8')
+  const mutants = mutantsOf(root, file)
+  const tests = [
+    'returns the value of a key until it is taken',
+    'is empty after it was cleared, and can be filled again',
+  ]
+  const covering = tests.map((name) => ({ file: 'test/task/transient-map.test.ts', name, ms: 1, fileMs: 1_000 }))
+  let lane: Lane
+
+  beforeAll(() => {
+    lane = new Lane({ testsOf: () => covering }, new Map())
+    closeAfterwards(() => lane.stop())
+  })
+  const notice = (line: string) => lane.notice(mutants.find((mutant) => shown(mutant, text).endsWith(`  + ${line}`))!)
+
+  it('names the test that notices a mutant, and not what failed before', async () => {
+    expect(await notice('if (place !== undefined) return undefined')).toBe(tests[0])
+    expect(await notice('if (true) {')).toBe(null)
+    expect(await notice('return undefined as never')).not.toBe(null)
+  })
+
+  it('takes a run without an answer for noticed, and goes on with the next mutant', async () => {
+    const start = text.lastIndexOf('this.#places.clear()')
+    const deadly = { file, line: 1, within: 'clear', operator: 'deadly', start, end: start }
+    expect(await lane.notice({ ...deadly, to: "process.kill(process.ppid, 'SIGKILL');" })).toBe('the tests do not end')
+    expect(await notice('if (true) {')).toBe(null)
+  })
 })

@@ -85,6 +85,17 @@ export function mutantsOfTokens(text: string, language: 'lua' | 'sql'): Change[]
   return found
 }
 
+/** The Lua file with a mark in each function, which tells in the log of Redis that it runs; see hits.ts. */
+export function withLuaHits(text: string, file: string): string {
+  const marks = definitionsOf(text, 'lua').map(({ name, start }) => {
+    const mark = ` redis.log(redis.LOG_WARNING, '__hit ${file}#${name}');`
+    return [text.indexOf(')', start) + 1, mark] as const
+  })
+  return marks
+    .sort(([a], [b]) => b - a)
+    .reduce((marked, [at, mark]) => marked.slice(0, at) + mark + marked.slice(at), text)
+}
+
 function matchAt(pattern: RegExp, text: string, at: number): string | undefined {
   pattern.lastIndex = at
   return pattern.exec(text)?.[0]
