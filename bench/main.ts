@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import { removeAtExit } from '../test/fixtures/processes.ts'
 import { access } from './access.ts'
 import { groups, limits } from './groups.ts'
+import { idle } from './idle.ts'
 import { kafkaBesideOthers } from './kafka.ts'
 import { backlog, library } from './library.ts'
 import { live } from './live.ts'
@@ -46,6 +47,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   library: () => library(redis.port, rounds),
   overload: () => overload(Math.min(rounds, 3), seconds * 2),
   access: () => access(redis.port, rounds, seconds),
+  idle: () => idle(redis.port, redis.pid, seconds * 6, values.stores?.split(',')),
   live: () => live(rounds),
   page: () => page(rounds, seconds * 2),
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),

@@ -45,6 +45,21 @@ export async function startXQueue(engine: string, ...flags: string[]): Promise<R
   return runningAt(url!, child)
 }
 
+/** `xqueue worker` with the bench's handlers. */
+export async function startWorker(engine: string): Promise<Running> {
+  const args = [
+    join(root, 'src/cli/xqueue.ts'),
+    'worker',
+    '--engine',
+    engine,
+    '--handlers',
+    join(root, 'bench/handlers.ts'),
+  ]
+  const child = endAtExit(spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] }))
+  await until(child, /"msg":"xqueue is ready"/)
+  return runningAt('', child)
+}
+
 /** Fastify with the same schemas and nothing behind them. */
 export async function startBare(): Promise<Running> {
   const bare = join(root, 'bench/bare-fastify.ts')
