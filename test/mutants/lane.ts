@@ -1,6 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { root } from '../fixtures/root.ts'
 import { Tree } from '../mutations/tree.ts'
 import type { Coverage, Covering } from './coverage.ts'
 import { type Mutant, mutated } from './mutants.ts'
@@ -82,8 +81,8 @@ export class Lane {
     request: Omit<Request, 'changed'>,
     msMax: number,
   ): Promise<Answer | null> {
-    const text = readFileSync(join(root, file), 'utf8')
     const path = join(this.tree.folder, file)
+    const text = readFileSync(path, 'utf8')
     writeFileSync(path, mutated(text, { file, ...mutant }))
     try {
       return await this.#runner.run({ changed: [this.#lastFile ?? file, file], ...request }, msMax)

@@ -39,7 +39,9 @@ const { values } = parseArgs({
   },
 })
 
-const textOf = (file: string) => readFileSync(join(root, file), 'utf8')
+/** As they were at the beginning: the run takes long, and the sources may change meanwhile. */
+const texts = new Map(globSync('src/**/*.{ts,lua,sql}', { cwd: root }).map((file) => [file, read(file)]))
+const textOf = (file: string) => texts.get(file)!
 const chosen = sampled(mutantsOf(root, values.in).filter(isChanged()).filter(isNoticeable))
 const coverage = new Coverage()
 await coverage.find(globSync(values.tests, { cwd: root, exclude: LEFT_OUT }).sort())
@@ -72,6 +74,10 @@ try {
 function stop(code?: number): void {
   for (const lane of lanes) lane.stop()
   if (code !== undefined) process.exit(code)
+}
+
+function read(file: string): string {
+  return readFileSync(join(root, file), 'utf8')
 }
 
 function sampled(mutants: readonly Mutant[]): Mutant[] {
