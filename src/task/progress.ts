@@ -1,4 +1,4 @@
-import { isJsonText, type JsonText, joined, write } from './json.ts'
+import { type JsonText, joined, write } from './json.ts'
 import { TASK_LIMITS } from './task.ts'
 
 /** Progress as stored: a number, or an object as JSON text; or the reason why it is ignored. */
@@ -12,7 +12,6 @@ export function reportedProgress(value: unknown): Reported {
   if (typeof value === 'number') {
     return Number.isNaN(value) ? { ignored: 'it is NaN' } : { progress: Math.min(Math.max(value, 0), 100) }
   }
-  if (!isJsonText(value) && !isObject(value)) return { ignored: 'it is neither a number nor an object' }
   const outcome = write(value)
   if ('fault' in outcome) return { ignored: `${joined('progress', outcome.fault.path)} ${outcome.fault.message}` }
   const { text } = outcome.written
@@ -21,8 +20,4 @@ export function reportedProgress(value: unknown): Reported {
   const { progressBytesMax } = TASK_LIMITS
   if (bytes > progressBytesMax) return { ignored: `it has ${bytes} bytes, the maximum is ${progressBytesMax}` }
   return { progress: outcome.written }
-}
-
-function isObject(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

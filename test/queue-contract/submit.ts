@@ -30,6 +30,14 @@ export function submitContract(fixture: Fixture): void {
       expect((await fixture.queue.stats()).counts.pending).toBe(0)
     })
 
+    it('names at most 20 of the registered types, and how many more there are', async () => {
+      const types = Array.from({ length: 21 }, (_, index) => `more-${index + 10}`)
+      for (const type of types) await fixture.queue.configureType(type, { declared: true })
+      const refusal = submit({ type: 'nope' })
+      await expect(refusal).rejects.toThrow(/more-28, more-29, and 3 more\)/)
+      await expect(refusal).rejects.toMatchObject({ details: { registered_types: types.slice(0, 20) } })
+    })
+
     it('returns the earlier task for a known key, also within one batch, and refuses a different body', async () => {
       const spec = completeSpec({ type: 't', payload: 1, idempotencyKey: 'k' })
       const [one, two] = await fixture.queue.submit([spec, spec])
