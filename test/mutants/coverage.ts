@@ -32,6 +32,10 @@ const CACHE = join(root, '.cache/mutants/coverage.json')
 const RUN_MS_MAX = 240_000
 /** The form of a store that is as good as the others, and faster. */
 const OTHER_FORMS = /^SQLite on a file/
+/** Tests that are named like the code. */
+const ALIKE_MAX = 20
+/** A file of many tests costs each of them a part of its start. */
+const SHARE = 0.1
 const STATEMENT = '#statement(name: string): StatementSync {'
 
 /** Which tests run which functions. */
@@ -69,18 +73,27 @@ export class Coverage {
   }
 
   /**
-   * The tests that run a mutant: those of its own folder first, in each group those named like the code before the
-   * others, and the shortest first.
+   * The tests that run a mutant. First come some that are named like the code, then those that run a function which no
+   * test before them runs, so that the first ones show as much behaviour as possible, and then the others.
    */
   testsOf({ file, line, within }: Mutant): Covering[] {
-    const own = OWN.find(([source]) => source.test(file))![1]
     const name = file.endsWith('.sql') ? `sql#${within}` : `${file}#${within}`
     // What is in a constant is run where its file is loaded.
     const place = this.#places.get(name) ?? this.#places.get(`${file}#module`) ?? -1
-    const tests = (this.#tests.get(place) ?? []).toSorted((a, b) => a.ms - b.ms)
+    const tests = (this.#tests.get(place) ?? []).toSorted((a, b) => costOf(a) - costOf(b))
     const code = readFileSync(join(root, file), 'utf8').split('\n')[line - 1]
-    const alike = mostAlike(tests, (test) => `${test.file} ${test.name}`, `${name} ${code}`)
-    return alike.sort((a, b) => Number(own.test(b.file)) - Number(own.test(a.file)))
+    const alike = mostAlike(tests, (test) => `${test.file} ${test.name}`, `${name} ${code}`).slice(0, ALIKE_MAX)
+    const seen = new Set(alike.flatMap((test) => this.#hitsOf(test)))
+    const adding = tests.filter((test) => {
+      const before = seen.size
+      for (const hit of this.#hitsOf(test)) seen.add(hit)
+      return seen.size > before
+    })
+    return [...new Set([...alike, ...adding, ...tests])]
+  }
+
+  #hitsOf({ file, name }: Covering): number[] {
+    return this.#known.files[file]!.tests[name]!.hits
   }
 
   #add(file: string, ms: number, tests: Answer['tests'], hits: readonly [test: string, name: string][]): void {
@@ -110,6 +123,10 @@ export class Coverage {
       }
     }
   }
+}
+
+function costOf({ ms, fileMs }: Covering): number {
+  return ms + fileMs * SHARE
 }
 
 function mark(folder: string): void {
@@ -147,13 +164,3 @@ function read(): Known {
     return { names: [], files: {} }
   }
 }
-
-/** The tests of a folder, which run before the others. */
-const OWN: readonly [source: RegExp, tests: RegExp][] = [
-  [/^src\/store\//, /^test\/(?:queue-contract|store-contract|store)\//],
-  [/^src\/task\//, /^test\/task\//],
-  [/^src\/queue\//, /^test\/(?:queue|queue-contract)\//],
-  [/^src\/worker\//, /^test\/worker\//],
-  [/^src\/access\//, /^test\/access\//],
-  [/^src\/server\//, /^test\/server\//],
-]

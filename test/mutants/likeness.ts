@@ -1,4 +1,4 @@
-/** Puts first what has rare words in common with a text: the test of a rule is most often named like its code. */
+/** What has rare words in common with a text, the most alike first: the test of a rule is often named like its code. */
 export function mostAlike<T>(items: readonly T[], textOf: (item: T) => string, text: string): T[] {
   const wanted = wordsOf(text)
   const shared = new Map(items.map((item) => [item, [...wordsOf(textOf(item))].filter((word) => wanted.has(word))]))
@@ -7,6 +7,7 @@ export function mostAlike<T>(items: readonly T[], textOf: (item: T) => string, t
   const likeness = (item: T) => shared.get(item)!.reduce((sum, word) => sum + 1 / counts.get(word)!, 0)
   return items
     .map((item) => ({ item, likeness: likeness(item) }))
+    .filter((item) => item.likeness > 0)
     .sort((a, b) => b.likeness - a.likeness)
     .map(({ item }) => item)
 }
