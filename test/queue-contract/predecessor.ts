@@ -55,5 +55,25 @@ export function predecessorContract(fixture: Fixture): void {
       expect(again.predecessors).toEqual(predecessors)
       expect(await fixture.queue.predecessor(again.lease, ids[3]!)).toMatchObject({ result: texts[3] })
     })
+
+    it('keeps long results for those that have not ended when another task is erased with what it had', async () => {
+      const texts = ['a', 'b'].map((letter) => letter.repeat(5_000))
+      const before = await submitAll(...texts.map((payload) => ({ payload })))
+      const after = await submitAll(...before.map(({ id }) => ({ after: [id] })))
+      const finish = async ({ task, lease }: Lease) => {
+        const outcome = { kind: 'success', result: task.payload } as const
+        await fixture.queue.turn({ worker: fixture.worker, want: 0, outcomes: [{ lease, outcome }] })
+      }
+      for (const lease of await claim(2)) await finish(lease)
+      await settled()
+      const leases = await claim(2)
+      const [erased, kept] = after.map(({ id }) => leases.find(({ task }) => task.id === id)!)
+      await finish(erased!)
+      expect((await fixture.queue.erase([erased!.task.id])).results[0]).toMatchObject({ outcome: 'changed' })
+      await settled()
+      await fail(kept!.lease, { delayMs: 0 })
+      const [again] = (await claim()) as [Lease]
+      expect(again.predecessors).toMatchObject([{ id: before[1]!.id, status: 'success', result: texts[1] }])
+    })
   })
 }
