@@ -1,7 +1,8 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { HandlerSettings } from '../../src/queue/queue.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
+import { closeAfterwards } from '../fixtures/closing.ts'
 import type { Fixture } from './fixture.ts'
 
 export function declareHandlersContract(fixture: Fixture): void {
@@ -28,6 +29,32 @@ export function declareHandlersContract(fixture: Fixture): void {
       expect(new Set(tasks.map(({ task }) => task.id)).size).toBe(500)
       const worker = { ...fixture.worker, types: many.map(([type]) => type) }
       expect((await fixture.queue.turn({ worker, want: 600 })).leases).toHaveLength(500)
+    })
+
+    it.each([1, 3])('changes the back-off of %d types at once, also in a process that waits for tasks', async (count) => {
+      const other = await fixture.opened.second()
+      await other.turn({ worker: fixture.worker, want: 1, waitMs: 1 })
+      // No time passes after which a back-off is read again in any case.
+      vi.useFakeTimers({ toFake: ['Date'] })
+      closeAfterwards(() => vi.useRealTimers())
+      const declare = async (delayMs: number) => {
+        const retry = { ...RETRY_DEFAULTS, baseMs: delayMs, jitter: 0 }
+        const limits = { maxConcurrency: null, groupConcurrency: null, rate: null }
+        const settings: HandlerSettings = { ...limits, retry, payloadSchema: null, defaults: {} }
+        const types = ['t', 'u', 'v'].slice(0, count)
+        await fixture.queue.declareHandlers(new Map(types.map((type) => [type, settings])))
+      }
+      const delayAfterFailure = async () => {
+        const { id } = await fixture.submit({ maxRetry: 1 })
+        const { leases } = await other.turn({ worker: fixture.worker, want: 1 })
+        const outcome = { kind: 'failure', error: 'no', retry: true, delayMs: null } as const
+        await other.turn({ worker: fixture.worker, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
+        return (await fixture.get(id)).runAt - fixture.now
+      }
+      await declare(1_000)
+      await expect.poll(delayAfterFailure).toBe(1_000)
+      await declare(2_000)
+      await expect.poll(delayAfterFailure).toBe(2_000)
     })
   })
 }

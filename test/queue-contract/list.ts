@@ -29,6 +29,15 @@ export function listContract(fixture: Fixture): void {
       })
     })
 
+    it('lists running tasks newest first, also those that were asked to stop', async () => {
+      const ids: string[] = []
+      for (let n = 0; n < 3; n++) ids.push((await submit({})).id)
+      await claim(3)
+      await fixture.queue.cancel({ ids: [ids[1]!] })
+      expect(await all({ status: 'processing' })).toEqual(ids.toReversed())
+      expect(await all({ status: 'processing', type: 't' }, 100)).toEqual(ids.toReversed())
+    })
+
     it('lists more than a thousand tasks that were submitted, and ended, one by one', async () => {
       const ids: string[] = []
       for (let n = 0; n < 1_100; n++) ids.push((await submit({})).id)
