@@ -50,6 +50,14 @@ export function usesContract(fixture: Fixture): void {
       await set('gpu', { max: 2 })
       await expect(add('a', { gpu: 3 })).rejects.toMatchObject({ code: 'invalid_request' })
       expect(await add('a', { gpu: 2 })).toBeTypeOf('string')
+      await set('cpu', { max: 4 })
+      await expect(add('a', { cpu: 5, gpu: 3 })).rejects.toMatchObject({
+        code: 'invalid_request',
+        errors: [
+          { path: 'tasks[0].uses.cpu', message: expect.stringMatching(/allows 4/) },
+          { path: 'tasks[0].uses.gpu', message: expect.stringMatching(/allows 2/) },
+        ],
+      })
     })
 
     it('are refused where they are not valid', async () => {
