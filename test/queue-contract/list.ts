@@ -24,9 +24,16 @@ export function listContract(fixture: Fixture): void {
       expect(await all({})).toEqual([...ids].reverse())
       expect(await all({ status: 'pending' })).toEqual([1, 0, 3, 2].map((index) => ids[index]))
       expect(await all({ type: 'u' })).toEqual([ids[3]])
-      await expect(fixture.queue.list({ limit: 1, cursor: 'rubbish' })).rejects.toMatchObject({
-        code: 'invalid_cursor',
-      })
+    })
+
+    it.each([
+      'rubbish',
+      ...[['1', {}], [0.5, {}], [-1, {}], [0, { i: 1 }], [0, { i: 'a\n' }], [0, null], []].map((cursor) =>
+        Buffer.from(JSON.stringify(cursor)).toString('base64url'),
+      ),
+    ])('refuses the cursor %s, which no list has returned', async (cursor) => {
+      await submit({})
+      await expect(fixture.queue.list({ limit: 1, cursor })).rejects.toMatchObject({ code: 'invalid_cursor' })
     })
 
     it('lists running tasks newest first, also those that were asked to stop', async () => {

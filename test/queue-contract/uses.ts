@@ -157,6 +157,18 @@ export function usesContract(fixture: Fixture): void {
       expect(await next()).toBe('a1 a2')
     })
 
+    it('are held together, and say so, but for a key with a limit of its own', async () => {
+      await set('tenant/*', { max: 5 })
+      await set('tenant/big', { max: 5 })
+      for (const key of ['a', 'big']) await add(key, { [`tenant/${key}`]: 1 })
+      await set('tenant/*', { holdMs: 2_000 })
+      expect((await facts('tenant/a')).heldUntil).toBe(fixture.now + 2_000)
+      expect((await facts('tenant/big')).heldUntil).toBeNull()
+      expect(await next()).toBe('big')
+      fixture.now += 2_000
+      expect(await next()).toBe('a')
+    })
+
     it('set the limit of one group instead of the common one', async () => {
       await limit('t', null, { groupConcurrency: 1 })
       await set('group:t/big', { max: 3 })
