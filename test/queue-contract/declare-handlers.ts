@@ -31,30 +31,33 @@ export function declareHandlersContract(fixture: Fixture): void {
       expect((await fixture.queue.turn({ worker, want: 600 })).leases).toHaveLength(500)
     })
 
-    it.each([1, 3])('changes the back-off of %d types at once, also in a process that waits for tasks', async (count) => {
-      const other = await fixture.opened.second()
-      await other.turn({ worker: fixture.worker, want: 1, waitMs: 1 })
-      // No time passes after which a back-off is read again in any case.
-      vi.useFakeTimers({ toFake: ['Date'] })
-      closeAfterwards(() => vi.useRealTimers())
-      const declare = async (delayMs: number) => {
-        const retry = { ...RETRY_DEFAULTS, baseMs: delayMs, jitter: 0 }
-        const limits = { maxConcurrency: null, groupConcurrency: null, rate: null }
-        const settings: HandlerSettings = { ...limits, retry, payloadSchema: null, defaults: {} }
-        const types = ['t', 'u', 'v'].slice(0, count)
-        await fixture.queue.declareHandlers(new Map(types.map((type) => [type, settings])))
-      }
-      const delayAfterFailure = async () => {
-        const { id } = await fixture.submit({ maxRetry: 1 })
-        const { leases } = await other.turn({ worker: fixture.worker, want: 1 })
-        const outcome = { kind: 'failure', error: 'no', retry: true, delayMs: null } as const
-        await other.turn({ worker: fixture.worker, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
-        return (await fixture.get(id)).runAt - fixture.now
-      }
-      await declare(1_000)
-      await expect.poll(delayAfterFailure).toBe(1_000)
-      await declare(2_000)
-      await expect.poll(delayAfterFailure).toBe(2_000)
-    })
+    it.each([1, 3])(
+      'changes the back-off of %d types at once, also in a process that waits for tasks',
+      async (count) => {
+        const other = await fixture.opened.second()
+        await other.turn({ worker: fixture.worker, want: 1, waitMs: 1 })
+        // No time passes after which a back-off is read again in any case.
+        vi.useFakeTimers({ toFake: ['Date'] })
+        closeAfterwards(() => vi.useRealTimers())
+        const declare = async (delayMs: number) => {
+          const retry = { ...RETRY_DEFAULTS, baseMs: delayMs, jitter: 0 }
+          const limits = { maxConcurrency: null, groupConcurrency: null, rate: null }
+          const settings: HandlerSettings = { ...limits, retry, payloadSchema: null, defaults: {} }
+          const types = ['t', 'u', 'v'].slice(0, count)
+          await fixture.queue.declareHandlers(new Map(types.map((type) => [type, settings])))
+        }
+        const delayAfterFailure = async () => {
+          const { id } = await fixture.submit({ maxRetry: 1 })
+          const { leases } = await other.turn({ worker: fixture.worker, want: 1 })
+          const outcome = { kind: 'failure', error: 'no', retry: true, delayMs: null } as const
+          await other.turn({ worker: fixture.worker, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
+          return (await fixture.get(id)).runAt - fixture.now
+        }
+        await declare(1_000)
+        await expect.poll(delayAfterFailure).toBe(1_000)
+        await declare(2_000)
+        await expect.poll(delayAfterFailure).toBe(2_000)
+      },
+    )
   })
 }

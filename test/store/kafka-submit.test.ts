@@ -262,6 +262,14 @@ describe('the topics', () => {
     expect(events[0]!.headers).toEqual(['content-type', 'application/cloudevents+json'])
   })
 
+  it('have a submitted task once in its lane, also after its event was written', async () => {
+    const [submitted] = await queue.submit([completeSpec({ type: 'echo', priority: 3, delayMs: 600_000 })])
+    const { id } = submitted!.task
+    await until(() => expect(read('xq.events').map(({ key }) => key)).toContain(id))
+    expect(read('xq.lane.echo.3').filter(({ payload }) => payload.includes(id))).toHaveLength(1)
+    await queue.cancel({ ids: [id] })
+  })
+
   it('are listed with their partitions, lag and readers', async () => {
     await until(async () => {
       const { stream } = await queue.stats()

@@ -53,7 +53,10 @@ class Life {
       ...Array.from({ length: 5 }, () => ({ delayMs: 500, maxRetry: 0 })),
     ])
     // Found by a claim when they have waited too long.
-    await this.#submit([{ queueTimeoutMs: 100, priority: 9 }, { queueTimeoutMs: 100, priority: 9, group: 'late' }])
+    await this.#submit([
+      { queueTimeoutMs: 100, priority: 9 },
+      { queueTimeoutMs: 100, priority: 9, group: 'late' },
+    ])
     this.now += 100
     await this.#work(round, 'finds', 1, () => ({ kind: 'success', result: null }))
     await this.#submit(
