@@ -24,9 +24,10 @@ afterEach(() => {
 })
 
 /** @param from an address of this machine's own */
-async function open(from = '127.0.0.1'): Promise<Socket> {
+async function open(from = '127.0.0.1', localPort?: number): Promise<Socket> {
   const count = accepted.length
-  const socket = connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', localAddress: from })
+  const { port } = server.address() as AddressInfo
+  const socket = connect({ port, host: '127.0.0.1', localAddress: from, ...(localPort ? { localPort } : {}) })
   socket.on('error', () => undefined)
   clients.push(socket)
   await vi.waitFor(() => expect(accepted).toHaveLength(count + 1), { timeout: SOON_MS })
@@ -46,6 +47,25 @@ it('does not count known connections', async () => {
   const unknown = [await open(), await open(), await open()]
   await Promise.all([once(unknown[0]!, 'close'), open()])
   expect(known.map(({ destroyed }) => destroyed)).toEqual([false, false, false])
+})
+
+it('does not forget a connection when an earlier one from the same port closes late', async () => {
+  server.close()
+  // The end of the first connection is not noticed, because nothing is read.
+  server = createServer({ pauseOnConnect: true }, (socket) => {
+    accepted.push(socket)
+    newcomers.add(socket, false)
+  })
+  await once(server.listen(0), 'listening')
+  const first = await open()
+  const { localPort } = first
+  first.resetAndDestroy()
+  await once(first, 'close')
+  const second = await open('127.0.0.1', localPort)
+  await Promise.all([once(accepted[0]!, 'close'), accepted[0]!.destroy()])
+  newcomers.closeUnused()
+  expect(accepted[1]!.destroyed).toBe(true)
+  await once(second, 'close')
 })
 
 it('closes connections without a request, and no others', async () => {

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import type { EventsPage } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
@@ -64,6 +65,16 @@ export function eventsContract(fixture: Fixture): void {
         [id, 'success', 5],
       ])
       expect((await fixture.queue.events({ after: page.events[1]!.id, max: 10 })).events).toHaveLength(1)
+    })
+
+    it('leaves nothing on a signal that outlives the wait', async () => {
+      const { signal } = new AbortController()
+      const read = (more: object) => fixture.queue.events({ after: null, max: 1, ...more })
+      await read({ waitMs: 100, signal })
+      for (const owner of ['holder', 'waiting']) {
+        await read({ reader: { name: 's', owner, leaseMs: 1_000 }, waitMs: 100, signal })
+      }
+      expect(getEventListeners(signal, 'abort')).toEqual([])
     })
 
     it('reports a gap to a reader that fell behind', async () => {

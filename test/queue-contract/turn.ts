@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { describe, expect, it, vi } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
@@ -167,6 +168,12 @@ export function turnContract(fixture: Fixture): void {
       expect((await waiting).leases).toEqual([])
       await submit()
       expect(await claim()).toHaveLength(1)
+    })
+
+    it('leaves nothing on a signal that outlives the wait', async () => {
+      const { signal } = new AbortController()
+      await fixture.queue.turn({ worker: WORKER, want: 1, waitMs: 1, signal })
+      expect(getEventListeners(signal, 'abort')).toEqual([])
     })
 
     it('keeps the last progress that arrives with the outcome', async () => {

@@ -4,6 +4,7 @@ import type { Queue, WorkerIdentity } from '../../src/queue/queue.ts'
 import { Stalls } from '../../src/queue/stalls.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
+import { closeAfterwards } from '../fixtures/closing.ts'
 import { startRedis } from '../fixtures/redis.ts'
 import { openTestQueue, startServer } from '../fixtures/server.ts'
 
@@ -55,6 +56,18 @@ it.each(['SQLite', 'Redis'])('a live worker that takes nothing makes /health deg
   expect((await live(queue, 1)).leases).toHaveLength(1)
   await vi.waitFor(async () => expect(await health()).toMatchObject({ overall: 'healthy', ok: true }), WAIT)
   await vi.waitFor(() => expect(said().at(-1)).toBe('health check stalled recovered'), WAIT)
+})
+
+it.each([
+  [0, 0],
+  [30, 1],
+])('with a time of %d ms, %d timers search', async (afterMs, timers) => {
+  const queue = await openTestQueue()
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  closeAfterwards(() => vi.useRealTimers())
+  stalls = new Stalls({ queue, afterMs, logger: pino({ level: 'silent' }) })
+  stalls.start()
+  expect(vi.getTimerCount()).toBe(timers)
 })
 
 it.each<[why: string, limits: object, make: (queue: Queue) => Promise<unknown>]>([
