@@ -6,7 +6,7 @@ import { type Mutant, mutated } from './mutants.ts'
 import { type Answer, type Request, Runner } from './runner.ts'
 
 /** Most mutants are noticed by the first tests. Then come others, up to a sum. */
-const SUMS_MS = [3_000, 15_000, 40_000]
+const SUMS_MS = [4_000, 20_000, 60_000]
 /** Beyond this and a multiple of what the tests take otherwise, they count as tests that never end. */
 const MS_MAX = 20_000
 const TIMES_MAX = 5
@@ -93,15 +93,23 @@ export class Lane {
   }
 }
 
+/** In each batch, a test whose file has run anyway costs little, so it may follow one that no longer fits. */
 function batchesOf(tests: readonly Covering[]): Covering[][] {
-  const batches: Covering[][] = SUMS_MS.map(() => [])
   const files = new Set<string>()
-  let sum = 0
-  for (const test of tests) {
-    sum += test.ms + (files.has(test.file) ? 0 : test.fileMs)
-    files.add(test.file)
-    const batch = batches[SUMS_MS.findIndex((max) => sum <= max)]
-    batch?.push(test)
-  }
-  return batches.filter((batch) => batch.length > 0)
+  let [sum, waiting] = [0, tests]
+  return SUMS_MS.map((max) => {
+    const [batch, rest]: [Covering[], Covering[]] = [[], []]
+    for (const test of waiting) {
+      const cost = test.ms + (files.has(test.file) ? 0 : test.fileMs)
+      if (sum + cost > max) {
+        rest.push(test)
+        continue
+      }
+      sum += cost
+      files.add(test.file)
+      batch.push(test)
+    }
+    waiting = rest
+    return batch
+  }).filter((batch) => batch.length > 0)
 }

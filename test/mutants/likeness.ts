@@ -4,7 +4,7 @@ export function mostAlike<T>(items: readonly T[], textOf: (item: T) => string, t
   const shared = new Map(items.map((item) => [item, [...wordsOf(textOf(item))].filter((word) => wanted.has(word))]))
   const counts = new Map<string, number>()
   for (const word of [...shared.values()].flat()) counts.set(word, (counts.get(word) ?? 0) + 1)
-  const likeness = (item: T) => shared.get(item)!.reduce((sum, word) => sum + 1 / counts.get(word)!, 0)
+  const likeness = (item: T) => shared.get(item)!.reduce((sum, word) => sum + 1 / Math.sqrt(counts.get(word)!), 0)
   return items
     .map((item) => ({ item, likeness: likeness(item) }))
     .filter((item) => item.likeness > 0)

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { globSync, readFileSync } from 'node:fs'
+import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -16,7 +16,7 @@ import { withoutBroken } from './types.ts'
  * [--tests PATTERN…]`: makes small changes to the sources, by the operators that are usual, each in a copy of the tree,
  * and runs the tests that run the changed function until one fails. In random order by the seed: all of them, or a
  * shard, or `--sample` of them, or as many as fit into `--minutes`. With `--since`, only those in lines that have
- * changed since a commit.
+ * changed since a commit; with `--again`, only those that survived in the last run.
  */
 const TESTS = [
   'test/{task,queue,worker,access,server,store,store-contract,testing,client,remote,cli}/*.test.ts',
@@ -26,10 +26,13 @@ const TESTS = [
 /** Tests of times and of very many calls, which fail with marks in all functions. */
 const LEFT_OUT = ['test/server/responsiveness.test.ts', 'test/store/redis-many-types.test.ts']
 
+const SURVIVORS = join(root, '.cache/mutants/survivors.json')
+
 const { values } = parseArgs({
   options: {
     in: { type: 'string', default: 'src/' },
     since: { type: 'string' },
+    again: { type: 'boolean', default: false },
     sample: { type: 'string' },
     seed: { type: 'string', default: String(Date.now() % 1e6) },
     minutes: { type: 'string', default: '600' },
@@ -42,7 +45,7 @@ const { values } = parseArgs({
 /** As they were at the beginning: the run takes long, and the sources may change meanwhile. */
 const texts = new Map(globSync('src/**/*.{ts,lua,sql}', { cwd: root }).map((file) => [file, read(file)]))
 const textOf = (file: string) => texts.get(file)!
-const chosen = sampled(mutantsOf(root, values.in).filter(isChanged()).filter(isNoticeable))
+const chosen = sampled(mutantsOf(root, values.in).filter(isChanged()).filter(isNoticeable).filter(isWanted()))
 const coverage = new Coverage()
 await coverage.find(globSync(values.tests, { cwd: root, exclude: LEFT_OUT }).sort())
 const passesAlone = new Map<string, boolean>()
@@ -61,6 +64,7 @@ try {
         const noticed = await lane.notice(mutant)
         run.push(mutant)
         if (noticed === null) survivors.push(mutant)
+        writeFileSync(SURVIVORS, JSON.stringify(survivors.map(identityOf)))
         const verdict = noticed === null ? 'SURVIVED' : `noticed: ${noticed.slice(0, 200)}`
         console.info(`${index + 1}/${mutants.length} ${shown(mutant, textOf(mutant.file))}\n  ${verdict}`)
       }
@@ -105,6 +109,17 @@ function isChanged(): (mutant: Mutant) => boolean {
 function isNoticeable(mutant: Mutant): boolean {
   const [, , after] = shown(mutant, textOf(mutant.file)).split('\n')
   return !EQUIVALENT.some(([file, line]) => file === mutant.file && `  + ${line}` === after)
+}
+
+/** With `--again`, whether a mutant has survived in the last run. Its line may have moved since. */
+function isWanted(): (mutant: Mutant) => boolean {
+  if (!values.again) return () => true
+  const survivors = new Set(JSON.parse(readFileSync(SURVIVORS, 'utf8')))
+  return (mutant) => survivors.has(identityOf(mutant))
+}
+
+function identityOf(mutant: Mutant): string {
+  return shown(mutant, textOf(mutant.file)).replace(/:\d+/, '')
 }
 
 function report(mutants: readonly Mutant[], survivors: readonly Mutant[], broken: number): void {
