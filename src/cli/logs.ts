@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { call, type Server } from '../client/call.ts'
 import type { LogLine } from '../task/log-line.ts'
-import { type ClientOptions, print, withClientOptions, withExamples } from './output.ts'
+import { type ClientOptions, print, warn, withClientOptions, withExamples } from './output.ts'
 import { ID, taskIdOf } from './task-id.ts'
 import { dimmed, isTerminal, paint, plain, plainLines } from './terminal.ts'
 
@@ -77,8 +77,4 @@ function lineText({ time, level, message, fields }: LogLine): string {
   if (err === undefined) return text
   const stack = plainLines(typeof err === 'string' ? err : JSON.stringify(err))
   return `${text}\n${stack.replace(/^/gm, '    ')}`
-}
-
-function warn(text: string): void {
-  process.stderr.write(`${dimmed(text)}\n`)
 }

@@ -3,6 +3,7 @@ import type { Server } from '../client/call.ts'
 import { readSecret } from '../config/secret-file.ts'
 import { XQueueError } from '../task/errors.ts'
 import { faultInText } from '../task/json.ts'
+import { dimmed } from './terminal.ts'
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3 } as const
 
@@ -52,6 +53,11 @@ export function withExamples(command: Command, ...examples: string[]): Command {
 
 export function print(text: string): void {
   process.stdout.write(`${text}\n`)
+}
+
+/** On standard error, so that the output of a script stays as it is. */
+export function warn(text: string): void {
+  process.stderr.write(`${dimmed(text)}\n`)
 }
 
 /** Prints JSON for scripts, or else the text of `human`. */

@@ -7,10 +7,10 @@ import type { TaskJson } from '../task/task-json.ts'
 import { type Attempts, attemptLines } from './attempts.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
 import { logsCommand, readLog } from './logs.ts'
-import { type ClientOptions, print, show, withClientOptions, withExamples } from './output.ts'
+import { type ClientOptions, print, show, warn, withClientOptions, withExamples } from './output.ts'
 import { ID, taskIdOf } from './task-id.ts'
 import { type Beside, type Explanation, explanationText, progressText, taskPage, taskTable } from './task-page.ts'
-import { dimmed, isTerminal, plain, statusCell } from './terminal.ts'
+import { dimmed, plain, statusCell } from './terminal.ts'
 import { printOrWatch } from './watching.ts'
 
 const POLL_MS = 100
@@ -48,13 +48,17 @@ export function taskCommands(): Command[] {
     .option('--limit <n>', 'maximum number of tasks', '50')
     .option('--watch', 'print the list again every two seconds')
     .action(async (options: FilterOptions & { limit?: string; watch?: boolean }) => {
+      let more = ''
       await printOrWatch(options.watch, async () => {
         // Ages are those at each reading.
         const query = new URLSearchParams({ ...filterOf(options), limit: options.limit ?? '50' })
         const page = await call<TaskPage>(options.server, 'GET', `/tasks?${query}`)
+        more = moreText(page)
         if (options.json) return JSON.stringify(page.tasks)
-        return page.tasks.length === 0 ? dimmed('no tasks match') : taskTable(page.tasks) + moreText(page)
+        const text = page.tasks.length === 0 ? dimmed('no tasks match') : taskTable(page.tasks)
+        return options.watch && more !== '' ? `${text}\n${dimmed(more)}` : text
       })
+      if (more !== '') warn(more)
     })
   const id = '01890a5d-ac96-774b-bcce-b302099a8057'
   return [
@@ -78,10 +82,10 @@ interface TaskPage {
   next_cursor: string | null
 }
 
-/** In a pipe, each line is a task. */
+/** Their number is not known: a count would read them all. */
 function moreText({ tasks, next_cursor }: TaskPage): string {
-  if (next_cursor === null || !isTerminal()) return ''
-  return `\n${dimmed(`There may be more than ${tasks.length}: raise --limit, up to 1000, or filter them`)}`
+  if (next_cursor === null) return ''
+  return `There may be more than these ${tasks.length}: raise --limit, up to 1000, or filter them`
 }
 
 function readTask(server: Server, id: string): Promise<TaskJson> {

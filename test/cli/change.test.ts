@@ -89,6 +89,15 @@ it('selects by age, by time and by a part of the error', async () => {
   expect(run('delete', '--created-after', started, '--error', '503 FROM', '--yes').stdout).toBe('1 task\n')
 })
 
+it('says on standard error that a list may be longer, also beside JSON', () => {
+  const [short, json, whole] = [['--limit', '2'], ['--limit', '2', '--json'], []].map((flags) =>
+    run('list', '--status', 'pending', ...flags!),
+  )
+  for (const { stderr } of [short!, json!]) expect(stderr).toMatch(/^There may be more than these 2: raise --limit/)
+  expect(JSON.parse(json!.stdout)).toHaveLength(2)
+  expect([short!.stdout.trim().split('\n').length, whole!.stderr]).toEqual([3, ''])
+})
+
 it('asks on a terminal, with the count, and continues only after yes', async () => {
   const refused = runOnTerminal('', 'cancel', '--tag', 'team:a')
   expect(refused.stdout).toContain('cancel 2 tasks? [y/N]')
