@@ -3,8 +3,10 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { setImmediate as tick } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
+import { KeyRing } from '../../src/access/key-ring.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import type { XQueueError } from '../../src/task/errors.ts'
+import type { ScheduleSpec } from '../../src/task/schedule.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { HeldSyncs } from '../fixtures/held-syncs.ts'
@@ -21,6 +23,10 @@ async function openFile(): Promise<Queue> {
   return queue
 }
 const submit = (queue: Queue) => queue.submit([completeSpec({ type: 't' })])
+
+const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't' })
+const times = { timing: { everyMs: 60_000 }, catchUp: 'last', overlap: 'allow', paused: false } as const
+const schedule: ScheduleSpec = { id: 's', task, ...times }
 
 /** Whether a call is answered before the disk has synced what it shows; `barrier` is answered without a sync. */
 async function isEarly(call: () => Promise<unknown>, barrier: () => Promise<unknown>): Promise<boolean> {
@@ -42,10 +48,15 @@ describe('a queue on a file', () => {
   it.each<[string, (queue: Queue) => Promise<unknown>]>([
     ['a submission', submit],
     ['a setting', (queue) => queue.configureType('t', { paused: true })],
+    ['a limit', (queue) => queue.configureLimit('gpu', { max: 1 })],
+    ['a cancellation', (queue) => queue.cancel({ filter: {} })],
+    ['a key', (queue) => new KeyRing(queue).add({ name: 'k', scopes: [], rate: null, expiresAt: null, session: null })],
+    ['a schedule', (queue) => queue.schedules({ add: schedule })],
     ['a durable turn', (queue) => queue.turn({ worker: WORKER, want: 1, durable: true })],
   ])('answers %s after the sync', async (_, call) => {
     const queue = await openFile()
     await submit(queue)
+    await queue.keys() // The first call writes a secret.
     expect(await isEarly(() => call(queue), tick)).toBe(false)
   })
 
