@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 import { openTestQueue } from '../fixtures/server.ts'
 
 let redis: RunningRedis
@@ -62,4 +62,22 @@ it('keeps the configured number of events, however often it restarts', async () 
   }
   expect(await eventsAfter(places.at(-11)!)).toMatchObject({ ids: ids.slice(-10), gap: false })
   expect(await eventsAfter(places.at(-12)!)).toMatchObject({ ids: ids.slice(-10), gap: true })
+})
+
+it('reports a gap to a reader from before each of several losses of everything', async () => {
+  redis = await startRedis()
+  let now = 1_700_000_000_000
+  queue = await openTestQueue(redis.url, { clock: () => now })
+  for (let loss = 0; loss < 3; loss++) {
+    await queue.configureType('a', { declared: true })
+    await submit(2)
+    const { last } = await eventsAfter('')
+    redisCli(redis.port, 'FLUSHALL')
+    now += 1_000
+    await queue.configureType('a', { declared: true })
+    const young = await submit(4)
+    expect(await eventsAfter(last)).toMatchObject({ gap: true })
+    expect(await eventsAfter('')).toMatchObject({ ids: young, gap: false })
+    redisCli(redis.port, 'FLUSHALL')
+  }
 })

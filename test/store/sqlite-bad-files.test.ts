@@ -7,6 +7,7 @@ import { beforeEach, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { main } from '../fixtures/root.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 let folder: string
 let file: string
@@ -56,6 +57,17 @@ it('fails a submission while another process holds the lock, and accepts the nex
   expect((await queue.configureType('t', { paused: true })).paused).toBe(true)
   db.close()
   await queue.close()
+})
+
+it('does not call a file corrupt that another program has changed', async () => {
+  const queue = await openTestQueue(`sqlite:${file}`)
+  const db = new DatabaseSync(file)
+  db.exec('DROP TABLE limits')
+  db.close()
+  await expect(queue.configureLimit('gpu', { max: 1 })).rejects.toMatchObject({
+    code: 'engine_unavailable',
+    message: expect.stringMatching(/x\.db: no such table: limits/),
+  })
 })
 
 it('keeps everything after it is opened again, also from a copy of a closed file', async () => {
