@@ -41,3 +41,23 @@ it('restores finished tasks that a type keeps for longer than others, with its s
   const [info] = await queue.types({ names: ['kept'] })
   expect(info!.retention).toEqual({ set: { success: 30 * DAY_MS, failed: 9 }, handler: {} })
 })
+
+it('restores the tasks that are kept longest if not all have room', async () => {
+  const retention = { ageMs: 1, countMax: 2 }
+  const url = `kafka://${kafka.address}?partitions=1&prefix=few&state=${redis.url}?prefix=few`
+  const few = await openTestQueue(url, { retention })
+  await few.configureType('kept', { declared: true, retention: { success: 30 * DAY_MS } })
+  await few.configureType('short', { declared: true, retention: { success: DAY_MS } })
+  const ids: string[] = []
+  for (const type of ['kept', 'short', 'short']) {
+    ids.push((await few.submit([completeSpec({ type })]))[0]!.task.id)
+    const { leases } = await few.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
+    const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: 1 } as const }))
+    await few.turn({ worker: WORKER, want: 0, outcomes, durable: true })
+  }
+  redisCli(redis.port, 'FLUSHALL')
+  await until(async () => {
+    const tasks = await few.get(ids)
+    expect(tasks.map((task) => task?.status ?? null)).toEqual(['success', null, 'success'])
+  })
+})

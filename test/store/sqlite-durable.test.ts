@@ -25,7 +25,7 @@ async function openFile(): Promise<Queue> {
 const submit = (queue: Queue) => queue.submit([completeSpec({ type: 't' })])
 
 const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't' })
-const times = { timing: { everyMs: 60_000 }, catchUp: 'last', overlap: 'allow', paused: false } as const
+const times = { timing: { everyMs: 60_000 }, catchUp: 'one', overlap: 'allow', paused: false } as const
 const schedule: ScheduleSpec = { id: 's', task, ...times }
 
 /** Whether a call is answered before the disk has synced what it shows; `barrier` is answered without a sync. */
