@@ -154,6 +154,15 @@ afterEach(() => {
   disk = undefined
 })
 
+it.each([
+  ['sqlite::memory:', /^lives as long as this process$/],
+  ['sqlite:FOLDER/x.db', /power loss \(WAL, synced/],
+  ['sqlite:FOLDER/x.db?synchronous=normal', /before a power loss may be lost/],
+])('health says what %s survives', async (url, durability) => {
+  const queue = await openTestQueue(url.replace('FOLDER', temporaryFolder()))
+  expect((await queue.health()).durability).toMatch(durability)
+})
+
 it('is not healthy on a full disk, because health writes', async () => {
   disk = new SmallDisk(16)
   const queue = await openTestQueue(`sqlite:${join(disk.folder, 'x.db')}`)
