@@ -92,7 +92,7 @@ export async function startWorker(options: WorkerOptions): Promise<Running> {
 async function startServing({ listen = true, ...options }: ServerOptions, worker: boolean): Promise<RunningServer> {
   const config = await configOf(options)
   const app = await start(options, config, { server: true, worker, listens: listen })
-  const handler = handleOf(app.handle!, config.basePath)
+  const handler = handleOf(app.handle!)
   const { fetchHandleOf } = await import('./fetch-handler.ts')
   return { ...runningOf(app), handler, fetch: fetchHandleOf(handler) }
 }

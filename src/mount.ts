@@ -4,28 +4,18 @@ import { ERRORS } from './task/errors.ts'
 /** Answers requests of a Node.js server, also of Express, Next.js and others that pass its requests on. */
 export type Handle = (request: IncomingMessage, response: ServerResponse) => void
 
-/** What Express adds to a request: the URL with the path of the mount, and a body that was read. */
-interface Mounted extends IncomingMessage {
-  originalUrl?: string
-  body?: unknown
-}
-
 /** The answer if the body cannot be read again, because a parser before this handler has read it. */
 export const READ_BEFORE = readBefore()
 
-/** @param basePath the path below which requests are passed on, or '' */
-export function handleOf(handle: Handle, basePath: string): Handle {
-  return (request: Mounted, response) => {
-    const { originalUrl, url = '/' } = request
-    // The page refers to its files relatively.
-    if ((originalUrl ?? url).split('?')[0] === basePath && basePath !== '') {
-      response.writeHead(308, { Location: `${basePath}/` }).end()
-    } else if (isRead(request)) response.writeHead(READ_BEFORE.status, READ_BEFORE.headers).end(READ_BEFORE.body)
+/** The handle, for requests whose body may have been read. */
+export function handleOf(handle: Handle): Handle {
+  return (request, response) => {
+    if (isRead(request)) response.writeHead(READ_BEFORE.status, READ_BEFORE.headers).end(READ_BEFORE.body)
     else handle(request, response)
   }
 }
 
-function isRead({ headers, readableEnded }: Mounted): boolean {
+function isRead({ headers, readableEnded }: IncomingMessage): boolean {
   const hasBody = headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
   return hasBody && readableEnded
 }

@@ -252,6 +252,12 @@ export class Refusal extends Error {
   }
 }
 
+// Not in one expression: Vite would take it for a file to include.
+const ownUrl = import.meta.url
+
+/** The URL of a path of the server, from that of this script: the page's own URL may end without a slash. */
+export const urlOf = (path: string): string => new URL(`../${path}`, ownUrl).href
+
 /** Calls the API. @throws Refusal, or TypeError if the server cannot be reached */
 export async function call<T>(
   method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
@@ -259,7 +265,7 @@ export async function call<T>(
   body?: object,
 ): Promise<T> {
   const init = body ? { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } } : {}
-  const answer = await fetch(`api/v1${path}`, { method, ...init })
+  const answer = await fetch(urlOf(`api/v1${path}`), { method, ...init })
   // The session has ended: the reloaded page shows the login.
   if (answer.status === 401 && path !== '/session') location.reload()
   const text = await answer.text()

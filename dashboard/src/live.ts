@@ -8,6 +8,7 @@ import {
   type Task,
   TERMINAL,
   type TypeInfo,
+  urlOf,
 } from './api.ts'
 
 /** Points of the charts: one per second. */
@@ -198,7 +199,7 @@ function connected(connection: Connection): void {
 function open(): void {
   close()
   ended = null
-  events = new EventSource('api/v1/events?stats=true')
+  events = new EventSource(urlOf('api/v1/events?stats=true'))
   events.onopen = () => connected('live')
   // The browser connects again by itself, except after a refusal. Without its session, the page shows the login.
   events.onerror = () => {

@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import type { LogLine } from './api.ts'
+import { type LogLine, urlOf } from './api.ts'
 import { live } from './live.ts'
 import { instant, moment, say } from './words.ts'
 
@@ -30,7 +30,7 @@ export function useLog(id: string, generation: string): LogLine[] {
 
 async function follow(id: string, after: number, signal: AbortSignal, onLines: (lines: LogLine[]) => void) {
   const headers = { Accept: 'text/event-stream', 'Last-Event-ID': String(after) }
-  const answer = await fetch(`api/v1/tasks/${id}/logs`, { signal, headers })
+  const answer = await fetch(urlOf(`api/v1/tasks/${id}/logs`), { signal, headers })
   if (!answer.ok) return
   const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader()
   for (let text = ''; ; ) {

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import { call } from './api.ts'
+import { call, urlOf } from './api.ts'
 import { ErrorLine, Panel, useAction } from './parts.tsx'
 import { session } from './session.ts'
 import { say, type Word } from './words.ts'
@@ -34,7 +34,7 @@ export function LoginView() {
       <ErrorLine error={loginError ?? ''} />
       {session.login_url && (
         <Panel>
-          <a class="button" href={session.login_url}>
+          <a class="button" href={urlOf(session.login_url)}>
             {say('loginProvider')}
           </a>
         </Panel>

@@ -1,3 +1,4 @@
+import { urlOf } from './api.ts'
 import 'uplot/dist/uPlot.min.css'
 import './style.css'
 import { render } from 'preact'
@@ -106,12 +107,12 @@ function App() {
       </button>
       <header>
         <a class="brand" href="#/">
-          <img src="icon.svg" alt="" width="24" height="24" /> XQueue
+          <img src={urlOf('icon.svg')} alt="" width="24" height="24" /> XQueue
         </a>
         <div class="tools">
           {may('read') && <Connection />}
           <LoggedIn />
-          <a href="docs">{say('api')}</a>
+          <a href={urlOf('docs')}>{say('api')}</a>
           <button
             type="button"
             class="icon theme"

@@ -1,7 +1,17 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { foldedStack } from '../../src/task/stack.ts'
-import { type Change, call, type Explanation, get, type LimitInTheWay, Refusal, type Task, TERMINAL } from './api.ts'
+import {
+  type Change,
+  call,
+  type Explanation,
+  get,
+  type LimitInTheWay,
+  Refusal,
+  type Task,
+  TERMINAL,
+  urlOf,
+} from './api.ts'
 import { AttemptsPanel } from './attempts.tsx'
 import { confirmedRun, toast } from './feedback.tsx'
 import { BatchLink, FlowPanel, TaskLinks } from './flow.tsx'
@@ -150,7 +160,7 @@ function useHistory(id: string): Change[] {
   const known = useRef(new Map<string, Change>())
   useEffect(() => {
     const stop = new AbortController()
-    void readStream(`api/v1/events?task_id=${id}`, stop.signal, (change) => {
+    void readStream(urlOf(`api/v1/events?task_id=${id}`), stop.signal, (change) => {
       known.current.set(change.event_id!, change)
       setChanges([...known.current.values()])
     }).catch(() => undefined)

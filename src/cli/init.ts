@@ -1,16 +1,15 @@
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { XQueueError } from '../task/errors.ts'
 import { version } from '../version.ts'
 import { print, withExamples } from './output.ts'
 
-const STARTER = fileURLToPath(new URL('../../starter', import.meta.url))
+const STARTER = join(import.meta.dirname, '../../starter')
 /** A program of TypeScript files is one of a clone: npm publishes compiled ones. */
 const IS_CLONE = import.meta.url.endsWith('.ts')
-const PACKAGE = fileURLToPath(new URL(IS_CLONE ? '../..' : '../../..', import.meta.url))
+const PACKAGE = join(import.meta.dirname, IS_CLONE ? '../..' : '../../..')
 
 /** `xqueue init`: a runnable starter project. */
 export function initCommand(): Command {

@@ -1,11 +1,11 @@
 import { existsSync, globSync, readFileSync } from 'node:fs'
-import { extname } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { extname, join } from 'node:path'
+import { brotliCompressSync, gzipSync } from 'node:zlib'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Route } from './route.ts'
+import type { Route, ServerContext } from './route.ts'
 
 /** Output folder of the dashboard build, beside the source and in the package. */
-const BUILT = fileURLToPath(new URL('../../dashboard/dist/', import.meta.url))
+const BUILT = join(import.meta.dirname, '../../dashboard/dist/')
 const TYPES: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',
   '.js': 'text/javascript; charset=utf-8',
@@ -21,9 +21,9 @@ const NOT_BUILT =
   '<!doctype html><title>XQueue</title><p>The dashboard has not been built: run <code>npm run dashboard</code>.'
 
 /** The dashboard at `/`: a few precompressed files. */
-export function pageRoutes(): Route[] {
+export function pageRoutes({ basePath }: ServerContext): Route[] {
   const files = existsSync(BUILT) ? globSync('**/*.{html,js,css,svg}', { cwd: BUILT }) : []
-  const answers = files.map((file) => [file === 'index.html' ? '/' : `/${file}`, answerOf(file)] as const)
+  const answers = files.map((file) => [file === 'index.html' ? '/' : `/${file}`, answerOf(file, basePath)] as const)
   if (answers.length === 0) {
     answers.push(['/', async (_request, reply) => reply.type(TYPES['.html']!).send(NOT_BUILT)])
   }
@@ -32,13 +32,8 @@ export function pageRoutes(): Route[] {
   )
 }
 
-function answerOf(file: string): Route['handler'] {
-  const read = (ending = '') => (existsSync(BUILT + file + ending) ? readFileSync(BUILT + file + ending) : null)
-  const forms = [
-    ['br', read('.br')],
-    ['gzip', read('.gz')],
-  ] as const
-  const plain = read()!
+function answerOf(file: string, basePath: string): Route['handler'] {
+  const { plain, forms } = file === 'index.html' && basePath !== '' ? mountedPage(basePath) : built(file)
   // Names of assets contain a hash of their content.
   const caching = file.startsWith('assets/') ? 'public, max-age=31536000, immutable' : 'no-cache'
   return async (request: FastifyRequest, reply: FastifyReply) => {
@@ -49,4 +44,23 @@ function answerOf(file: string): Route['handler'] {
     if (encoding) reply.header('Content-Encoding', encoding)
     return reply.send(content)
   }
+}
+
+function built(file: string) {
+  const read = (ending: string) => (existsSync(BUILT + file + ending) ? readFileSync(BUILT + file + ending) : null)
+  const forms = [
+    ['br', read('.br')],
+    ['gzip', read('.gz')],
+  ] as const
+  return { plain: readFileSync(BUILT + file), forms }
+}
+
+/** Refers to its files by absolute paths, so it also works at the path without the slash, where Next.js keeps it. */
+function mountedPage(basePath: string) {
+  const plain = readFileSync(`${BUILT}index.html`, 'utf8').replaceAll('"./', `"${basePath}/`)
+  const forms = [
+    ['br', brotliCompressSync(plain)],
+    ['gzip', gzipSync(plain)],
+  ] as const
+  return { plain: Buffer.from(plain), forms }
 }

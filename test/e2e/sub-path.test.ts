@@ -35,8 +35,8 @@ async function fetchThere(path: string, init: RequestInit = {}): Promise<Respons
   return fetch(`${nginx.url}${path}`, init)
 }
 
-async function logIn(): Promise<Page> {
-  const page = await browser.open(`${nginx.url}/queue/`)
+async function logIn(browser: Browser, url: string): Promise<Page> {
+  const page = await browser.open(url)
   await page.getByLabel('API key').fill(key)
   await page.getByRole('button', { name: 'Log in' }).click()
   await page.locator('.who').getByText('ann').waitFor()
@@ -44,7 +44,7 @@ async function logIn(): Promise<Page> {
 }
 
 it('the dashboard logs in, updates live, changes a limit and shows a task', async () => {
-  const page = await logIn()
+  const page = await logIn(browser, `${nginx.url}/queue/`)
   await has(page.getByRole('status').first(), 'live')
   const [cookie] = await page.context().cookies()
   expect(cookie).toMatchObject({ name: 'xqueue_session', path: '/queue/', secure: true, httpOnly: true })
@@ -60,6 +60,16 @@ it('the dashboard logs in, updates live, changes a limit and shows a task', asyn
   expect(browser.requested.filter((url) => !new URL(url).pathname.startsWith('/queue/'))).toEqual([])
   expect(browser.requested).toContain(`${nginx.url}/queue/api/v1/events?stats=true`)
   await page.close()
+})
+
+it('the dashboard works at its path without a final slash, where Next.js redirects to', async () => {
+  // Cookies do not depend on the port.
+  const stranger = await Browser.start()
+  const page = await logIn(stranger, `${guarded.url}/queue`)
+  await has(page.getByRole('status').first(), 'live')
+  expect(new URL(page.url()).pathname).toBe('/queue')
+  expect(stranger.requested.filter((url) => !/^\/queue($|\/)/.test(new URL(url).pathname))).toEqual([])
+  expect(stranger.complaints).toEqual([])
 })
 
 it('the API documentation loads, and its calls use the path', async () => {
