@@ -168,6 +168,12 @@ it('keeps no state outside functions in Lua, because all steps share one library
   ])
 })
 
+it('gives the variables of tests no names of settings, which a program that a test starts would refuse', () => {
+  const sources = globSync('{test,bench}/**/*.ts', { cwd: root })
+  const read = sources.flatMap((file) => text(file).match(/process\.env\.XQUEUE_\w+/g) ?? [])
+  expect(read.filter((name) => !/XQUEUE_(?:SERVER|KEY)$/.test(name))).toEqual([])
+})
+
 it('names only files that exist in comments', () => {
   const sources = globSync(['src/**/*.{ts,lua,sql}', 'test/**/*.ts', 'dashboard/src/*.{ts,tsx}'], { cwd: root })
   // The last is a user's own file.

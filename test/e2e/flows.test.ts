@@ -6,7 +6,7 @@ import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
 
 /** For people to view, as those of dashboard.test.ts. */
-const screenshots = process.env.XQUEUE_SCREENSHOTS
+const screenshots = process.env.TEST_SCREENSHOTS
 
 let server: Server
 let browser: Browser

@@ -6,7 +6,7 @@ import { beforeAll, beforeEach, expect, it } from 'vitest'
 import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
 
-const screenshots = process.env.XQUEUE_SCREENSHOTS
+const screenshots = process.env.TEST_SCREENSHOTS
 const COOKIE = 'xqueue_session'
 let guarded: Server
 let browser: Browser

@@ -48,7 +48,7 @@ const { completeSpec } = (await load('task/task.ts')) as typeof import('../../sr
 const file = openSync(input.log, 'a')
 // Synchronous: what was written is there also when the process is killed in the next moment.
 const write = (line: Line) => writeSync(file, `${JSON.stringify(line)}\n`)
-const logger = pino({ level: process.env.XQUEUE_FAULT_LOG ?? 'silent' }, pino.destination({ fd: 2, sync: true }))
+const logger = pino({ level: process.env.TEST_FAULT_LOG ?? 'silent' }, pino.destination({ fd: 2, sync: true }))
 const stopped = new AbortController()
 process.once('message', () => stopped.abort())
 process.once('disconnect', () => process.exit(1))

@@ -13,7 +13,7 @@ import { check, type History, type Line, type Violation } from './history.ts'
 import type { LoadInput } from './load-process.ts'
 
 /** The long form of the fault tests goes on for so many seconds with each of them. */
-export const FAULT_SECONDS = Number(process.env.XQUEUE_FAULT_SECONDS ?? 0)
+export const FAULT_SECONDS = Number(process.env.TEST_FAULT_SECONDS ?? 0)
 // A run that hangs ends by STUCK_MS; this is far above the time of a run on a busy machine.
 vi.setConfig({ testTimeout: 180_000 + 2_000 * FAULT_SECONDS })
 export const LEASE_MS = 1_500

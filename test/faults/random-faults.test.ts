@@ -5,8 +5,8 @@ import { startProxy, type TcpProxy } from '../fixtures/tcp-proxy.ts'
 import { SeededRandom } from '../simulation/random.ts'
 import { expectKept, LEASE_MS, Load, type Member, repeatedly, WAIT_MS } from './load.ts'
 
-/** XQUEUE_SEED=N draws the same faults in the same order again. */
-const seed = Number(process.env.XQUEUE_SEED ?? Math.floor(Math.random() * 2 ** 31))
+/** TEST_SEED=N draws the same faults in the same order again. */
+const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31))
 const ROUNDS = 4
 
 let redis: RunningRedis
@@ -53,7 +53,7 @@ describe('random faults under load, some at the same time', () => {
       'the network is slow': async () => proxy.delay(random.between(1, 100)),
       'the network is narrow': async () => proxy.throttle(random.between(50_000, 500_000)),
     }
-    console.info(`faults of XQUEUE_SEED=${seed}`)
+    console.info(`faults of TEST_SEED=${seed}`)
     let drawn = 0
     const rounds = async () => {
       for (let round = 0; round < ROUNDS; round++) {

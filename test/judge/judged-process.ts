@@ -26,8 +26,7 @@ export class JudgedProcess {
 
   private constructor(what: 'serve' | 'worker', { url, units }: JudgedStore, folder: string, port: number | null) {
     this.url = port === null ? null : `http://127.0.0.1:${port}`
-    const { XQUEUE_TEST_REDIS: _, ...inherited } = process.env
-    this.#env = { ...inherited, JUDGE_FOLDER: folder, JUDGE_UNITS: JSON.stringify(units) }
+    this.#env = { ...process.env, JUDGE_FOLDER: folder, JUDGE_UNITS: JSON.stringify(units) }
     const own = ['--engine', url, '--handlers', HANDLERS, '--concurrency', '5', '--log-format', 'json']
     const timing = ['--lease', `${LEASE_MS}ms`, '--shutdown', '2s']
     this.#args = [main, what, ...own, ...timing, '--mqtt', 'off', ...(port === null ? [] : ['--port', String(port)])]

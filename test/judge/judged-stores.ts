@@ -37,7 +37,7 @@ export async function startStore(name: StoreName, folder: string): Promise<Judge
     const url = `kafka://${kafka.address}?state=${redis.url}`
     return { url, units: SHARED, crashes: [crashOf(kafka), crashOf(redis)], stop }
   }
-  if (name !== 'redis') process.env.XQUEUE_TEST_REDIS = name satisfies Newer
+  if (name !== 'redis') process.env.TEST_REDIS = name satisfies Newer
   const redis = await startRedis(...DURABLE)
   return { url: redis.url, units: SHARED, crashes: [crashOf(redis)], stop: redis.stop }
 }

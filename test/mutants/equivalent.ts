@@ -1,6 +1,6 @@
 /**
  * Mutants that change nothing that anyone could notice, with the reason: the line of the source after the change,
- * without what surrounds it. A line that no longer exists is an error.
+ * without what surrounds it; or, after `- `, a line that is left out. A line that no longer exists is an error.
  */
 export const EQUIVALENT: readonly [file: string, line: string, reason: string][] = [
   [
@@ -33,4 +33,12 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'const WAL_BYTES_KEPT = 128 * 1_024 / 1_024',
     'the file of the log is cut more often: it costs time only',
   ],
+  ['src/store/sqlite/records/rows.ts', '- textByUses.set(uses, text)', 'a cache'],
+  ['src/store/redis/events/outbox-reader.ts', '- this.wake()', 'a reader that waits looks again within a second'],
 ]
+
+/** The line of a mutant as it is listed above, from its form for people. */
+export function lineOf(shown: string): string {
+  const [, before, after] = shown.split('\n')
+  return after === '  + ;' ? before!.trim() : after!.slice('  + '.length)
+}

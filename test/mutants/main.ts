@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util'
 import { root } from '../fixtures/root.ts'
 import { SeededRandom } from '../simulation/random.ts'
 import { Coverage } from './coverage.ts'
-import { EQUIVALENT } from './equivalent.ts'
+import { EQUIVALENT, lineOf } from './equivalent.ts'
 import { Lane } from './lane.ts'
 import { type Mutant, mutantsOf, shown } from './mutants.ts'
 import { withoutBroken } from './types.ts'
@@ -107,8 +107,8 @@ function isChanged(): (mutant: Mutant) => boolean {
 }
 
 function isNoticeable(mutant: Mutant): boolean {
-  const [, , after] = shown(mutant, textOf(mutant.file)).split('\n')
-  return !EQUIVALENT.some(([file, line]) => file === mutant.file && `  + ${line}` === after)
+  const its = lineOf(shown(mutant, textOf(mutant.file)))
+  return !EQUIVALENT.some(([file, line]) => file === mutant.file && line === its)
 }
 
 /** With `--again`, whether a mutant has survived in the last run. Its line may have moved since. */

@@ -6,7 +6,7 @@ import { recordRedis } from './redis.ts'
 import { recordSqlite } from './sqlite.ts'
 
 /** The short form; `npm run test:power-loss` has the long one. */
-const SEED = Number(process.env.XQUEUE_SEED ?? Date.now() % 1_000_000)
+const SEED = Number(process.env.TEST_SEED ?? Date.now() % 1_000_000)
 const CALLS = 300
 
 function expectKept(what: string, { kills, reconciled }: Recording, { violations, ...figures }: Findings): void {

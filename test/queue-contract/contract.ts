@@ -143,14 +143,14 @@ export function queueContract(name: string, open: Open, options: ContractOptions
     for (const contract of chosen(part, LIMITS)) contract(fixture)
 
     it('hold in random sequences of operations, keep no task waiting that may start, and lose none', async () => {
-      const first = Number(process.env.XQUEUE_SEED ?? Math.floor(Math.random() * 2 ** 30))
+      const first = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 30))
       for (let seed = first; seed < first + randomRuns / 3; seed++) {
         const random = new RandomLimits(seed)
         const fresh = await openForLimits({ ...fixture.options, clock: () => random.model.now, leaseMs: 1e9 })
         try {
           await random.run(fresh.queue, LIMIT_STEPS)
         } catch (error) {
-          throw new Error(`XQUEUE_SEED=${seed} repeats it`, { cause: error })
+          throw new Error(`TEST_SEED=${seed} repeats it`, { cause: error })
         } finally {
           await fresh.cleanup()
         }
@@ -164,8 +164,8 @@ export function queueContract(name: string, open: Open, options: ContractOptions
     for (const contract of chosen(part, METHODS)) contract(fixture)
 
     it('keeps every promise in random sequences of operations', async () => {
-      const seed = Number(process.env.XQUEUE_SEED ?? Math.floor(Math.random() * 2 ** 31))
-      const path = process.env.XQUEUE_PATH
+      const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31))
+      const path = process.env.TEST_PATH
       const run = fc.asyncProperty(
         fc.commands(randomRun.commands, { size: '+1', ...(path ? { replayPath: path } : {}) }),
         async (commands) => {
@@ -180,7 +180,7 @@ export function queueContract(name: string, open: Open, options: ContractOptions
           }
         },
       )
-      // A failure prints the seed; XQUEUE_SEED (and XQUEUE_PATH for the commands) replays it.
+      // A failure prints the seed; TEST_SEED (and TEST_PATH for the commands) replays it.
       await fc.assert(run, { seed, numRuns: randomRuns, endOnFailure: path !== undefined })
     })
   })

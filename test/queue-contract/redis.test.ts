@@ -11,7 +11,7 @@ beforeAll(async () => {
 let stores = 0
 /** The servers that redis-8.test.ts and valkey-8.test.ts choose run the same scripts, so each checks half. */
 const HALF = { 'redis-8': 'even', 'valkey-8': 'odd' } as const
-const server = process.env.XQUEUE_TEST_REDIS as keyof typeof HALF | undefined
+const server = process.env.TEST_REDIS as keyof typeof HALF | undefined
 
 queueContract(
   'Redis',

@@ -20,7 +20,7 @@ export interface Resources {
 const { role, flags } = JSON.parse(process.argv[2]!) as SoakInput
 const { config } = await loadConfig({ port: '0', mqtt: 'off', ...flags }, {}, process.cwd())
 const handlers = normalizeHandlers({ soak: { queueTimeout: 0, run: () => sleep(2) } })
-const logger = pino({ level: process.env.XQUEUE_FAULT_LOG ?? 'silent' }, pino.destination({ fd: 2, sync: true }))
+const logger = pino({ level: process.env.TEST_FAULT_LOG ?? 'silent' }, pino.destination({ fd: 2, sync: true }))
 const app = await startApp(config, { server: role === 'serve', worker: role === 'work' }, logger, handlers)
 
 process.on('message', async (asked: 'resources' | 'stop') => {
