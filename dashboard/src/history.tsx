@@ -88,11 +88,10 @@ interface ChartsProps {
 export function HistoryCharts({ range, theme, type }: ChartsProps) {
   const [history, error] = useHistory(range, type)
   if (!history) return <ErrorLine error={error} />
-  // The last slot is not over: its rate would be too low.
+  // The last slot is not over: its counts are not complete.
   const slots = history.slots.slice(0, -1)
   const at = slots.map((slot) => Date.parse(slot.at) / 1_000)
-  const perMinute = (of: (slot: History['slots'][number]) => number) =>
-    slots.map((slot) => (of(slot) * 60) / history.slot)
+  const interval = shortDuration(history.slot)
   return (
     <>
       <ErrorLine error={error} />
@@ -100,19 +99,19 @@ export function HistoryCharts({ range, theme, type }: ChartsProps) {
         <ChartPanel
           at={at}
           theme={theme}
-          title={say('endedPerMinute')}
+          title={say('endedInEach', interval)}
           lines={[
-            { label: say('success'), color: 'success', values: perMinute(({ success }) => success) },
-            { label: say('errors'), color: 'failed', values: perMinute(({ errors }) => errors) },
+            { label: say('success'), color: 'success', values: slots.map(({ success }) => success) },
+            { label: say('errors'), color: 'failed', values: slots.map(({ errors }) => errors) },
           ]}
         />
         <ChartPanel
           at={at}
           theme={theme}
-          title={say('begunPerMinute')}
+          title={say('begunInEach', interval)}
           lines={[
-            { label: say('accepted'), color: 'pending', values: perMinute(({ submitted }) => submitted) },
-            { label: say('started'), color: 'processing', values: perMinute(({ started }) => started) },
+            { label: say('accepted'), color: 'pending', values: slots.map(({ submitted }) => submitted) },
+            { label: say('started'), color: 'processing', values: slots.map(({ started }) => started) },
           ]}
         />
         {type !== undefined && (

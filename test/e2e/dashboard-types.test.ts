@@ -104,7 +104,10 @@ it('names what stops tasks in one line, linked to the type, which can be resumed
   await confirm('Resume slow?', 'Resume')
   await has(page.getByRole('log'), 'slow starts tasks again.')
   await page.getByRole('button', { name: 'Pause' }).first().waitFor()
-  await page.getByRole('region', { name: 'Success and errors per minute' }).locator('canvas').waitFor()
+  await page
+    .getByRole('region', { name: /^Success and errors in each/ })
+    .locator('canvas')
+    .waitFor()
   expect(await page.title()).toBe('slow · XQueue')
   await server.call('POST', '/tasks/cancel', { type: 'idle' })
 })
