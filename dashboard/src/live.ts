@@ -47,6 +47,8 @@ export interface Row {
   /** The start of the payload; undefined where only an event is known, which contains neither this nor the group. */
   payload?: string
   group?: string | null
+  /** Counts the tasks of which events have told, in the order of the first one. */
+  place?: number
 }
 
 type Connection = 'connecting' | 'live' | 'away'
@@ -118,11 +120,14 @@ function draw(): void {
   for (const drawer of drawers) drawer()
 }
 
+let places = 0
+
 function note(change: Change): void {
   const { task_id: id, type, status } = change
   const before = live.rows.get(id)
   const changedRow = rowOf({ ...change, id, updated_at: change.timestamp })
   const row = before ? updatedRow(before, changedRow) : changedRow
+  row.place = before?.place ?? places++
   if (status === 'pending') row.started = null
   if (status === 'processing') {
     row.progress ??= before?.progress ?? null

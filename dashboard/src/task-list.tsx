@@ -99,7 +99,9 @@ export function TaskList({ search: given, actions }: Props) {
     if (!(isUntold(search) || isIncomplete) || loading.current || Date.now() < readAt + AGAIN_TIMES * readMs) return
     if (next === null && read.size <= PAGE) return load(null)
     const page = await readPage(search, null, PAGE)
-    for (const task of page.tasks) state.current.rows.set(task.id, rowOf(task))
+    const first = new Map(page.tasks.map((task) => [task.id, rowOf(task)]))
+    for (const [id, row] of state.current.rows) if (!first.has(id)) first.set(id, row)
+    state.current.rows = first
     noteRead(state.current, page.ms)
     draw((n) => n + 1)
   }
@@ -210,32 +212,44 @@ function noteRead(list: Kept, ms: number): void {
   list.readMs = ms
 }
 
-/** Events do not tell whether a task fits. */
-function isUntold({ tag, batch, group, error }: Search): boolean {
-  return [tag, batch, group, error].some((value) => value !== '')
+/** Events do not tell whether a task fits, or when it is its turn. */
+function isUntold({ status, tag, batch, group, error }: Search): boolean {
+  return status === 'pending' || [tag, batch, group, error].some((value) => value !== '')
 }
 
 /**
- * Newest first. Tasks known from events are shown only if they cannot be on a page that is not loaded yet. A changed task
- * keeps its row, and is removed when it no longer matches.
+ * In the order of the API, in which the ids of one millisecond have none. Tasks known from events are shown only if they
+ * cannot be on a page that is not loaded yet. A changed task keeps its row, and is removed when it no longer matches.
  */
 function rowsOf(search: Search, read: Map<string, Row>, heard: Map<string, Row>, all: boolean): Row[] {
   const { status, type } = search
-  let oldest = ''
-  if (!all) for (const id of read.keys()) if (oldest === '' || id < oldest) oldest = id
-  const rows = new Map(read)
+  const oldest = all || read.size === 0 ? 0 : Math.min(...[...read.keys()].map(submittedAt))
   const isTold = !isUntold(search)
-  for (const [id, row] of heard) {
-    const known = rows.get(id)
-    if (known ? row.at >= known.at : isTold && id > oldest) rows.set(id, known ? updatedRow(known, row) : row)
+  const rows: Row[] = []
+  for (const row of read.values()) {
+    const change = heard.get(row.id)
+    rows.push(change && change.at >= row.at ? updatedRow(row, change) : row)
   }
+  const others = [...heard.values()].filter(({ id }) => isTold && !read.has(id) && submittedAt(id) > oldest)
   const { from, to } = timesOf(search)
   const fits = matcherOf(search)
-  return [...rows.values()]
+  return merged(others, rows)
     .filter((row) => (status === '' || row.status === status) && (type === '' || row.type === type))
     .filter((row) => submittedAt(row.id) >= from && submittedAt(row.id) < to && fits(row))
-    .sort((a, b) => (a.id < b.id ? 1 : -1))
     .slice(0, ROWS_MAX)
+}
+
+/** Tasks of events, newest first, each before the rows that are not newer. */
+function merged(others: Row[], rows: Row[]): Row[] {
+  others.sort((a, b) => submittedAt(b.id) - submittedAt(a.id) || b.place! - a.place!)
+  const all: Row[] = []
+  let next = 0
+  for (const row of rows) {
+    const at = submittedAt(row.id)
+    while (next < others.length && submittedAt(others[next]!.id) >= at) all.push(others[next++]!)
+    all.push(row)
+  }
+  return [...all, ...others.slice(next)]
 }
 
 interface LineProps {

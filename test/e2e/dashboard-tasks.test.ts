@@ -29,6 +29,23 @@ it('submits through the form and shows the states as they change', async () => {
   expect(browser.complaints).toEqual([])
 })
 
+const shownIds = () => page.locator('.tasks .task-link').evaluateAll((links) => links.map((link) => link.title))
+
+it('lists the tasks of one batch in the order of the API: newest first, pending ones as they will run', async () => {
+  await server.call('POST', '/types/ordered', { declared: true })
+  const tasks = Array.from({ length: 8 }, (_, at) => ({ type: 'ordered', priority: at % 3 }))
+  for (const query of ['type=ordered', 'type=ordered&status=pending']) {
+    await go(`tasks?${query}`)
+    await has(main(), /\d+ tasks|No tasks/)
+    await server.call('POST', '/tasks/batch', { tasks })
+    const { body } = await server.call('GET', `/tasks?${query}`)
+    const ids = body.tasks.map(({ id }: { id: string }) => id)
+    await vi.waitFor(async () => expect(await shownIds()).toEqual(ids), { timeout: 10_000 })
+    await page.reload()
+    await vi.waitFor(async () => expect(await shownIds()).toEqual(ids), { timeout: 10_000 })
+  }
+})
+
 it('shows the error of the server for an invalid payload', async () => {
   await go('submit?type=form')
   await page.getByRole('button', { name: 'As JSON' }).click()
