@@ -317,7 +317,7 @@ function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
   } = config
   if (mqtt === 'off' || (mqtt === 'embedded' && !server)) return null
   const { host, mqttPort: port, mqttOrigins: origins, mqttPublicUrl: publicUrl, retention } = config
-  const startedAt = Date.now()
+  const startedAt = performance.now()
   const statsBy = (queue: Queue) => readFigures(queue, own.instanceId, startedAt)
   const stats = () => statsBy(own.queue)
   const limits = () => limitStates(own.queue)

@@ -164,8 +164,9 @@ export interface Health {
 
 export interface Worker {
   id: string
-  host: string
-  pid: number
+  /** Null for workers over HTTP, as `pid`. */
+  host: string | null
+  pid: number | null
   types: string[]
   concurrency: number
   running: number

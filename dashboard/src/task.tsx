@@ -200,7 +200,7 @@ function Timeline({ task, changes }: { task: Task; changes: Change[] }) {
     <ol class="timeline">
       {steps.map(({ status, at, note }, index) => {
         const before = steps[index - 1]
-        const after = before ? (Date.parse(at) - Date.parse(before.at)) / 1_000 : null
+        const after = before ? Math.max(0, Date.parse(at) - Date.parse(before.at)) / 1_000 : null
         return (
           <li key={`${index}${status}`} class={status}>
             <b>{say(status as Word)}</b>{' '}

@@ -17,13 +17,15 @@ const COLUMNS = ['worker', 'host', 'running', 'handles', 'uptime', 'seen'] as co
 type Column = (typeof COLUMNS)[number]
 const ORDERS: Record<Column, (a: Worker, b: Worker) => number> = {
   worker: (a, b) => (a.id < b.id ? -1 : 1),
-  host: (a, b) => (a.host < b.host ? -1 : 1) || a.pid - b.pid,
+  host: (a, b) => hostOf(a).localeCompare(hostOf(b), undefined, { numeric: true }),
   running: (a, b) => a.running / a.concurrency - b.running / b.concurrency,
   handles: (a, b) => a.types.length - b.types.length,
   uptime: (a, b) => Date.parse(b.started_at) - Date.parse(a.started_at),
   seen: (a, b) => Date.parse(b.last_seen) - Date.parse(a.last_seen),
 }
 const ago = (iso: string) => duration(Math.max(0, Math.floor((Date.now() - Date.parse(iso)) / 1_000)))
+/** Workers over HTTP do not say where they run. */
+const hostOf = ({ host, pid }: Worker) => (host === null || pid === null ? '–' : `${host}, ${say('process', pid)}`)
 const addressOf = (id: string) => `#/workers/${encodeURIComponent(id)}`
 
 /** The live workers of all processes. */
@@ -32,7 +34,7 @@ export function WorkersView() {
   const [filter, setFilter] = useState('')
   const [order, sort] = useOrder<Column>('worker')
   useEachSecond(async () => setWorkers((await get<{ workers: Worker[] }>('/workers')).workers), [])
-  const fits = ({ id, host, types }: Worker) => [id, host, ...types].some((text) => text.includes(filter))
+  const fits = (worker: Worker) => [worker.id, hostOf(worker), ...worker.types].some((text) => text.includes(filter))
   const found = (workers ?? []).filter(fits).sort(ORDERS[order.by])
   if (order.isDown) found.reverse()
   const control = useRowKeys(found.length)
@@ -85,14 +87,15 @@ function sum(workers: readonly Worker[], of: 'running' | 'concurrency'): number 
   return workers.reduce((total, worker) => total + worker[of], 0)
 }
 
-function Row({ worker: { id, host, pid, types, running, concurrency, started_at, last_seen } }: { worker: Worker }) {
+function Row({ worker }: { worker: Worker }) {
+  const { id, types, running, concurrency, started_at, last_seen } = worker
   return (
     <>
       <span role="rowheader" class="col-worker" title={id}>
         <a href={addressOf(id)}>{id}</a>
       </span>
-      <span role="cell" class="col-host" title={host} data-label={say('host')}>
-        {host}, {say('process', pid)}
+      <span role="cell" class="col-host" title={hostOf(worker)} data-label={say('host')}>
+        {hostOf(worker)}
       </span>
       <span role="cell" class="col-running" data-label={say('running')}>
         <span class="used">
@@ -130,14 +133,14 @@ export function WorkerView({ id }: { id: string }) {
   if (worker === null) {
     return <Missing says={say('noWorkerOf')} id={id} link="#/workers" to={say('workers')} />
   }
-  const { host, pid, types, running, concurrency, started_at, last_seen } = worker
+  const { types, running, concurrency, started_at, last_seen } = worker
   return (
     <>
       <div class="title">
         <div class="what">
           <h1>{id}</h1>
           <span class="dim">
-            {host}, {say('process', pid)} · {say('uptime')} {ago(started_at)} · {say('lastSeen', ago(last_seen))}
+            {hostOf(worker)} · {say('uptime')} {ago(started_at)} · {say('lastSeen', ago(last_seen))}
           </span>
         </div>
       </div>

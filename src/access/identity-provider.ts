@@ -89,7 +89,7 @@ export class IdentityProvider {
 
   async #configuration(): Promise<oidc.Configuration> {
     const found = this.#discovery
-    if (found && Date.now() - found.at < DISCOVERED_MS) return found.configuration
+    if (found && performance.now() - found.at < DISCOVERED_MS) return found.configuration
     const { issuer, clientId, clientSecret } = this.#options
     const server = new URL(issuer)
     // The settings allow plain HTTP for loopback addresses only.
@@ -101,7 +101,7 @@ export class IdentityProvider {
         this.#discovery = undefined
         throw unavailable(issuer, error)
       })
-    this.#discovery = { at: Date.now(), configuration }
+    this.#discovery = { at: performance.now(), configuration }
     return configuration
   }
 

@@ -20,8 +20,9 @@ export interface Stats {
 
 export interface WorkerInfo {
   id: string
-  host: string
-  pid: number
+  /** Null for workers over HTTP, as `pid`. */
+  host: string | null
+  pid: number | null
   types: string[]
   concurrency: number
   /** Tasks that it runs now. */

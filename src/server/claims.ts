@@ -1,4 +1,3 @@
-import { hostname } from 'node:os'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { Lease, Queue, Turn, TurnAnswer, WorkerIdentity } from '../queue/queue.ts'
@@ -206,8 +205,9 @@ function leaseText(its: Lease): string {
   return text
 }
 
+/** Its host and its process are not those of this server. */
 export function remoteWorker(id: string, types: string[], concurrency = 1): WorkerIdentity {
-  return { id, host: hostname(), pid: process.pid, types, concurrency, startedAt: Date.now() }
+  return { id, host: '', pid: 0, types, concurrency, startedAt: Date.now() }
 }
 
 /** @throws XQueueError `invalid_duration`, `invalid_request` */

@@ -36,7 +36,7 @@ export class KnownTypes {
    */
   async of(type: string, isConfined: boolean): Promise<KnownType | null> {
     const told = this.#told.get(type)
-    const isFresh = told !== undefined && Date.now() - told.at < BELIEVED_MS
+    const isFresh = told !== undefined && performance.now() - told.at < BELIEVED_MS
     const known = await (isFresh ? told.known : this.#askOnce(type))
     return known && (isConfined ? known.confined : known.free)
   }
@@ -47,7 +47,7 @@ export class KnownTypes {
   }
 
   #askOnce(type: string): Promise<Known | null> {
-    const asked = { at: Date.now(), known: this.#ask(type) }
+    const asked = { at: performance.now(), known: this.#ask(type) }
     this.#told.set(type, asked)
     const drop = () => {
       if (this.#told.get(type) === asked) this.#told.delete(type)

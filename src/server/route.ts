@@ -23,7 +23,6 @@ export interface ServerOptions {
   version: string
   instanceId: string
   registry: Registry
-  startedAt?: number
   /** Status over MQTT, if this process publishes it. */
   live?: LiveStatus | null
   /** Search for types whose tasks do not start; default none. */
@@ -73,6 +72,7 @@ export interface ServerContext extends ServerOptions {
   access: Access | null
   hasTls: boolean
   basePath: string
+  /** On the clock of `performance.now()`. */
   startedAt: number
   /** The types as the current caller can use them. */
   countSubmissions: CountSubmissions

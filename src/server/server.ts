@@ -108,7 +108,7 @@ function contextOf(
     access: options.access ?? null,
     hasTls: (options.tls ?? null) !== null,
     basePath: options.basePath ?? '',
-    startedAt: options.startedAt ?? Date.now(),
+    startedAt: performance.now(),
     countSubmissions,
     types: {
       of: async (type) => (callers.mayUse(type) ? types.of(type, callers.isConfined()) : null),

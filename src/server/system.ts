@@ -75,8 +75,8 @@ const Workers = titled(
     workers: Type.Array(
       Type.Object({
         id: Type.String(),
-        host: Type.String(),
-        pid: Type.Integer(),
+        host: orNull('string', { description: 'Null for a worker over HTTP' }),
+        pid: orNull('integer', { description: 'Null for a worker over HTTP' }),
         types: Type.Array(Type.String()),
         concurrency: Type.Integer(),
         running: Type.Integer(),
@@ -177,8 +177,8 @@ function listWorkers({ queue, startedAt }: ServerContext): Route {
         uptime: secondsSince(startedAt),
         workers: workers.map(({ id, host, pid, types, concurrency, running, startedAt: since, lastSeen }) => ({
           id,
-          host,
-          pid,
+          host: host === '' ? null : host,
+          pid: pid === 0 ? null : pid,
           types,
           concurrency,
           running,
@@ -241,8 +241,9 @@ export async function readStats(queue: Queue, instanceId: string, startedAt: num
   }
 }
 
+/** By a clock that is never set back. */
 function secondsSince(startedAt: number): number {
-  return (Date.now() - startedAt) / 1_000
+  return (performance.now() - startedAt) / 1_000
 }
 
 function active(workers: readonly WorkerInfo[]): number {

@@ -117,7 +117,9 @@ export interface TaskFacts {
 
 export interface WorkerIdentity {
   id: string
+  /** Empty: unknown, as that of a worker over HTTP. */
   host: string
+  /** 0: unknown. */
   pid: number
   types: readonly string[]
   /** Number of tasks that it runs at once. */

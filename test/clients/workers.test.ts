@@ -220,7 +220,11 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     expect(Math.max(...together)).toBeLessThanOrEqual(3)
     const { workers } = (await server.call('GET', '/workers')).body
     const { worker_id: id } = await server.until(ids[0]!, {})
-    expect(workers.find((one: { id: string }) => one.id === id)).toMatchObject({ concurrency: 3 })
+    expect(workers.find((one: { id: string }) => one.id === id)).toMatchObject({
+      concurrency: 3,
+      host: null,
+      pid: null,
+    })
   })
 
   it('keeps its lease with heartbeats, which send progress to the server and a cancel to the handler', async () => {

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { z } from 'zod'
 import type { Queue } from '../../src/queue/queue.ts'
 import type { Handlers } from '../../src/worker/handler.ts'
@@ -282,6 +282,12 @@ describe('the system', () => {
     expect((await get('/workers')).body).toMatchObject({ total_workers: expect.any(Number) })
     expect((await get('/handlers')).body).toEqual({ handlers: ['plain', 'strict'], count: 2 })
     expect((await get('/types')).body.count).toBe(2)
+  })
+
+  it('has an uptime that does not shrink when the clock is set back', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 3_600_000 })
+    onTestFinished(() => void vi.useRealTimers())
+    for (const path of ['/health', '/stats', '/workers']) expect((await get(path)).body.uptime).toBeGreaterThan(0)
   })
 
   it('serves metrics without task ids, OpenAPI 3.1, the documentation and the dashboard', async () => {

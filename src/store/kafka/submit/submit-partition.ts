@@ -140,7 +140,7 @@ export class SubmitPartition implements PartitionReader {
     // The store is only queried for valid type names.
     if (!TYPE_PATTERN.test(type)) return null
     const cached = this.#types.get(type)
-    if (cached && Date.now() - cached.at < CACHE_MS) return cached.known
+    if (cached && performance.now() - cached.at < CACHE_MS) return cached.known
     const known = this.#store.inspect({ types: [type], settings: true }).then(({ types: [facts] }) => {
       if (!facts) return null
       const { ceilings, defaults, payloadSchema } = facts.settings!
@@ -151,7 +151,7 @@ export class SubmitPartition implements PartitionReader {
       } as KnownType
     })
     if (this.#types.size >= TYPES_MAX) this.#types.clear()
-    this.#types.set(type, { at: Date.now(), known })
+    this.#types.set(type, { at: performance.now(), known })
     known.catch(() => this.#types.delete(type))
     return known
   }
