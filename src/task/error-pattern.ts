@@ -3,7 +3,14 @@
 const UUIDS = /\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/gi
 /** Hexadecimal ids with at least one digit, so that words of letters stay. */
 const HEXES = /\b(?=[a-f]*\d)[0-9a-f]{8,}\b/gi
-const NUMBERS = /\d+(?:[.,]\d+)*/g
+const NUMBER = /\d+(?:[.,]\d+)*/g
+/** Numbers, each with the word before it that says that it is a code: `status code 503`, `"errno":-104`, `HTTP/1.1 503`. */
+const NUMBERS = new RegExp(
+  `(\\b(?:(?:http|exit|error|status)?[ _]?(?:code|status)|http(?:/\\d(?:\\.\\d)?)?|errno|exit|signal)[ :=("']{1,3}-?)?(${NUMBER.source})`,
+  'gi',
+)
+/** Longer ones are ids. */
+const CODE = /^\d{1,5}$/
 
 /** Half of a surrogate pair, where a line was cut. */
 const HALF_CHARACTER = /[\ud800-\udbff]$/
@@ -11,11 +18,16 @@ const HALF_CHARACTER = /[\ud800-\udbff]$/
 /** Characters of an error that count. */
 export const ERROR_PATTERN_CHARS_MAX = 200
 
-/** The first line of an error with `#` for numbers and `…` for ids. The pattern of a pattern is the same. */
+/** The first line of an error with `#` for numbers, except for short codes, and `…` for ids. The pattern of a pattern is the same. */
 export function patternOf(error: string): string {
   const [line = ''] = error.split('\n', 1)
   const part = line.slice(0, ERROR_PATTERN_CHARS_MAX).replace(HALF_CHARACTER, '')
-  return part.replace(UUIDS, '…').replace(HEXES, '…').replace(NUMBERS, '#').trim()
+  return part.replace(UUIDS, '…').replace(HEXES, '…').replace(NUMBERS, withoutNumber).trim()
+}
+
+/** Errors with different codes have different causes. */
+function withoutNumber(text: string, word: string | undefined, number: string): string {
+  return word !== undefined && CODE.test(number) ? text : text.replace(NUMBER, '#')
 }
 
 /** The longest text that all errors with a pattern contain; it may be empty. */
