@@ -2,7 +2,7 @@ import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } 
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Newcomers } from '../access/newcomers.ts'
-import { ERRORS, type ErrorCode } from '../task/errors.ts'
+import { ERRORS, type ErrorCode, XQueueError } from '../task/errors.ts'
 
 /** Time-outs for the headers and for the whole request, because slow clients would hold connections. */
 export interface Patience {
@@ -33,7 +33,31 @@ export function connectionOptions({ headersMs, requestMs, lookMs }: Patience) {
     connectionsCheckingInterval: lookMs,
     maxHeaderSize: HEADERS_BYTES_MAX,
     handshakeTimeout: headersMs,
+    requireHostHeader: false, // Node's refusal is no problem document: see requireHost.
   }
+}
+
+const ORIGIN = /^https?:\/\/([^/?#]*)/i
+
+/** A URL may be absolute; its host counts then in place of the header (RFC 9112, section 3.2.2). */
+export function useOriginForm(request: IncomingMessage): void {
+  const { url = '/', headers } = request
+  const [origin, host] = ORIGIN.exec(url) ?? []
+  if (origin === undefined || headers.host === undefined) return
+  const rest = url.slice(origin.length)
+  request.url = rest.startsWith('/') ? rest : `/${rest}`
+  headers.host = host!
+}
+
+/** Refuses requests without a host, and answers those with an unknown expectation as others. */
+export function requireHost(server: FastifyInstance): void {
+  server.addHook('onRequest', ({ raw: { httpVersion, headers } }, reply, done) => {
+    if (headers.host !== undefined || httpVersion === '1.0') return done()
+    reply.header('Connection', 'close')
+    done(new XQueueError('invalid_request', 'the header Host is missing'))
+  })
+  const http = server.server
+  http.on('checkExpectation', (request, response) => http.emit('request', request, response))
 }
 
 /**
@@ -42,7 +66,9 @@ export function connectionOptions({ headersMs, requestMs, lookMs }: Patience) {
  */
 export function upgradesAt(path: string | null, basePath: string) {
   const paths = path === null ? [] : [path, basePath + path]
-  return function (this: Server, { method, url, headers }: IncomingMessage): boolean {
+  return function (this: Server, request: IncomingMessage): boolean {
+    useOriginForm(request)
+    const { method, url, headers } = request
     if (this.listenerCount('upgrade') === 0 || method !== 'GET' || !paths.includes(url?.split('?')[0] ?? ''))
       return false
     return headers.upgrade?.toLowerCase() === 'websocket'

@@ -4,7 +4,7 @@ import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } 
 import { CRON_FORMAT, TIMEZONE_FORMAT } from '../task/schedule-input.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { DURATION_FORMAT } from '../task/task-input.ts'
-import { answerUnreadable, type connectionOptions, upgradesAt } from './connections.ts'
+import { answerUnreadable, type connectionOptions, upgradesAt, useOriginForm } from './connections.ts'
 import { answerProblems, sendProblem, toXQueueError } from './problems.ts'
 import type { ServerOptions } from './route.ts'
 import { CURSOR_FORMAT } from './schemas.ts'
@@ -44,7 +44,10 @@ export function fastifyInstance(
     return503OnClosing: false, // It would be no problem document: see refuseWhileClosing in server.ts.
     trustProxy: trustedProxies.length > 0 && [...trustedProxies],
     ...(tls ? { https: { ...connections, ...tls.pair } } : { http: connections }),
-    rewriteUrl: ({ url = '/' }: IncomingMessage) => below(basePath, url),
+    rewriteUrl: (request: IncomingMessage) => {
+      useOriginForm(request)
+      return below(basePath, request.url ?? '/')
+    },
     ajv: { customOptions: AJV_OPTIONS },
     routerOptions: { maxParamLength: PARAM_CHARS_MAX },
   })

@@ -11,7 +11,7 @@ import { batchRoutes } from './batches.ts'
 import { readBodies } from './bodies.ts'
 import { Callers } from './caller.ts'
 import { claimRoutes } from './claims.ts'
-import { admitKnown, connectionOptions, PATIENCE, watchConnections } from './connections.ts'
+import { admitKnown, connectionOptions, PATIENCE, requireHost, watchConnections } from './connections.ts'
 import { eventRoutes } from './events.ts'
 import { explainRoutes } from './explain.ts'
 import { fastifyInstance } from './fastify-instance.ts'
@@ -77,6 +77,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   const countSubmissions = submissionMetrics(registry)
   const countAnswer = requestMetrics(server, registry, countSubmissions)
   await addHeaders(server, corsOrigins, tls !== null)
+  requireHost(server)
   refuseWhileClosing(server, closing.signal)
   const { audit = null, servesHost = () => true } = options
   guard(server, { access, audit, servesHost, origins: corsOrigins })

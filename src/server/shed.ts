@@ -5,6 +5,7 @@ import { Counter, Gauge, type Registry } from 'prom-client'
 import type { RouteScope } from '../access/principal.ts'
 import { XQueueError } from '../task/errors.ts'
 import { Admission, type AdmissionLimits, type Overload } from './admission.ts'
+import { useOriginForm } from './connections.ts'
 import { OF_API } from './headers.ts'
 import type { CountAnswer } from './metrics.ts'
 import { problemOf } from './problems.ts'
@@ -131,6 +132,7 @@ function refuseBeforehand(
   const [handle] = http.listeners('request') as [RequestListener]
   http.removeListener('request', handle)
   http.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    useOriginForm(request)
     const route = routes.get(`${request.method} ${request.url!.split('?', 1)[0]}`)
     const isOwn = route !== undefined && request.headers.origin === undefined && http.listening
     const problem = isOwn ? refusal(request, route) : null

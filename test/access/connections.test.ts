@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
 import { request } from 'node:https'
 import { connect, type Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { connect as connectTls } from 'node:tls'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
@@ -74,16 +75,61 @@ describe('slow and broken clients', () => {
       'headers_too_large',
     ],
     ['a URL that is too long', `GET /${'a'.repeat(17_000)} HTTP/1.1\r\nHost: x\r\n\r\n`, 431, 'headers_too_large'],
+    ['no host', 'GET / HTTP/1.1\r\n\r\n', 400, 'invalid_request'],
     ['no HTTP', '\x16\x03\x01\x02\x00\x01\x00\r\n\r\n', 400, 'invalid_request'],
     ['two lengths', post('Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}'), 400, 'invalid_request'],
     ['a length and chunks', post('Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}'), 400, 'invalid_request'],
     ['a header with a line feed in it', 'GET / HTTP/1.1\r\nHost: x\r\nX-A: a\nb: c\r\n\r\n', 400, 'invalid_request'],
-  ])('%s is refused with a problem', async (_, text, status, code) => {
-    const answer = await drip(strict.headers, text, '')
+  ])('%s is refused with a problem', async (_, request, status, code) => {
+    const answer = await drip(strict.headers, request, '')
     expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `))
     expect(JSON.parse(answer.split('\r\n\r\n')[1]!)).toMatchObject({ status, code, type: `urn:xqueue:problem:${code}` })
   })
 })
+
+it('a request with an unknown expectation is answered as any other', async () => {
+  const { port } = await serveQueue(await openTestQueue())
+  const answer = await tell(port, 'GET /api/v1/live HTTP/1.1\r\nHost: x\r\nExpect: 200-ok\r\nConnection: close\r\n\r\n')
+  expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n/)
+})
+
+describe('a request with an absolute URL', () => {
+  const get = (url: string, more = '') => `GET ${url} HTTP/1.1\r\nHost: other\r\nConnection: close\r\n${more}\r\n`
+
+  it.each(['', '/queue'])('is answered like one with a path, below the path "%s" of a proxy', async (basePath) => {
+    const { port } = await serveQueue(await openTestQueue(), { basePath })
+    const path = `${basePath}/api/v1/tasks`
+    const [absolute, relative] = [
+      await tell(port, get(`http://127.0.0.1:${port}${path}?limit=1`)),
+      await tell(port, get(`${path}?limit=1`)),
+    ]
+    const withoutDate = (answer: string) => answer.replace(/^date: .*$/im, '')
+    expect(absolute).toMatch(/^HTTP\/1\.1 200 OK[\s\S]*cache-control: no-store/i)
+    expect(withoutDate(absolute)).toBe(withoutDate(relative))
+    expect(await tell(port, get(`HTTP://127.0.0.1:${port}?a=b`))).toMatch(/^HTTP\/1\.1 200 OK[\s\S]*<!doctype html>/i)
+  })
+
+  it('is judged by the host of its URL, and may upgrade', async () => {
+    const open = await startServer({ auth: 'off' })
+    const status = async (host: string) => (await tell(open.port, get(`http://${host}/api/v1/tasks`))).slice(9, 12)
+    expect([await status('evil.example'), await status('127.0.0.1')]).toEqual(['403', '200'])
+    const socket = connect(open.port, '127.0.0.1')
+    const upgrade = `Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n`
+    const key = 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n'
+    socket.write(get('http://127.0.0.1/mqtt').replace('Connection: close\r\n', upgrade + key))
+    const [answer] = await once(socket, 'data')
+    socket.destroy()
+    expect(`${answer}`).toMatch(/^HTTP\/1\.1 101 /)
+    await open.stop()
+  })
+})
+
+/** What a server answers until it closes the connection. */
+async function tell(port: number, request: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1')
+  socket.write(request)
+  return text(socket)
+}
 
 describe('with TLS', () => {
   let guarded: Server
