@@ -11,6 +11,7 @@ import { LimitSchema } from '../../src/server/limits.ts'
 import { SHARED } from '../../src/server/openapi.ts'
 import { StatsSchema } from '../../src/server/system.ts'
 import { EVENT_FIELDS, type TaskEvent } from '../../src/task/event.ts'
+import type { LimitState } from '../../src/task/limit-watch.ts'
 import { TASK_DEFAULTS, type Task } from '../../src/task/task.ts'
 import { typeOf } from './http.ts'
 import { block, code, documentOf, table } from './markdown.ts'
@@ -47,6 +48,7 @@ const MESSAGES: readonly Message[] = [
   ...topics.ofEvent(EVENT),
   ...topics.ofEvent({ ...EVENT, kind: 'progress', status: 'processing' }),
   topics.ofStats({}),
+  topics.ofLimit({ name: 'gpu' } as LimitState),
   topics.ofWorker(EVENT.workerId!, WORKER_STATES.here),
 ]
 
@@ -60,7 +62,7 @@ const FILTERS: readonly [filter: string, receives: string][] = [
   [`${PREFIX}/events/<type>/failed/#`, 'the failures of one type'],
   [`${PREFIX}/events/+/+/<id>`, 'the changes of one task of any type'],
   [`${PREFIX}/workers/+`, 'the statuses of all workers'],
-  [`${PREFIX}/#`, 'everything'],
+  [`${PREFIX}/#`, 'everything but logs'],
 ]
 
 /** Kinds of clients, with the interests of their token; null: everything under the prefix. */
@@ -193,14 +195,19 @@ function topicTable(): string {
 
 /** The topics of a filter, by the function that the broker uses. */
 function filterTable(): string {
-  const rows = FILTERS.map(([filter, receives]) => {
+  const rows = FILTERS.map(([filter, meaning]) => {
     const own = filter.replace('<id>', EVENT.taskId).replace('<type>', EVENT.type)
     if (!topics.allows(own)) throw new Error(`${filter} is not allowed`)
-    const matching = MESSAGES.filter(({ topic }) => fits(own, topic)).map(({ kind }) => code(kind.path))
+    const matching = MESSAGES.filter((message) => receives(own, message)).map(({ kind }) => code(kind.path))
     if (matching.length === 0) throw new Error(`${filter} matches nothing`)
-    return [code(filter), receives, matching.join(', ')]
+    return [code(filter), meaning, matching.join(', ')]
   })
   return table(['filter', 'receives', 'topics'], rows)
+}
+
+/** Lines of a log are sent only to filters that name its task. */
+function receives(filter: string, { kind, topic }: Message): boolean {
+  return fits(filter, topic) && (kind.path !== TOPICS.log.path || topics.loggedTaskOf(filter) !== null)
 }
 
 /** Fails if the documented fields differ from the actual ones. */

@@ -4,11 +4,9 @@ const UUIDS = /\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/
 /** Hexadecimal ids with at least one digit, so that words of letters stay. */
 const HEXES = /\b(?=[a-f]*\d)[0-9a-f]{8,}\b/gi
 const NUMBER = /\d+(?:[.,]\d+)*/g
-/** Numbers, each with the word before it that says that it is a code: `status code 503`, `"errno":-104`, `HTTP/1.1 503`. */
-const NUMBERS = new RegExp(
-  `(\\b(?:(?:http|exit|error|status)?[ _]?(?:code|status)|http(?:/\\d(?:\\.\\d)?)?|errno|exit|signal)[ :=("']{1,3}-?)?(${NUMBER.source})`,
-  'gi',
-)
+/** A word before a number that is a code: `status code 503`, `"errno":-104`, `HTTP/1.1 503`. */
+const WORD = '(?:http|exit|error|status)?[ _]?(?:code|status)|http(?:/\\d(?:\\.\\d)?)?|errno|exit|signal'
+const NUMBERS = new RegExp(`(\\b(?:${WORD})[ :=("']{1,3}-?)?(${NUMBER.source})`, 'gi')
 /** Longer ones are ids. */
 const CODE = /^\d{1,5}$/
 
@@ -18,7 +16,7 @@ const HALF_CHARACTER = /[\ud800-\udbff]$/
 /** Characters of an error that count. */
 export const ERROR_PATTERN_CHARS_MAX = 200
 
-/** The first line of an error with `#` for numbers, except for short codes, and `…` for ids. The pattern of a pattern is the same. */
+/** The first line of an error, with `#` for numbers except codes and `…` for ids. That of a pattern is the same. */
 export function patternOf(error: string): string {
   const [line = ''] = error.split('\n', 1)
   const part = line.slice(0, ERROR_PATTERN_CHARS_MAX).replace(HALF_CHARACTER, '')

@@ -40,6 +40,10 @@ it('docs/reference/mqtt.md lists every topic and every field that a subscriber r
   const unheard = filters.filter((filter) => !listener.messages.some(({ topic }) => fits(filter, topic)))
   expect(unheard).toEqual(['xqueue/tasks/+/logs', 'xqueue/retained'])
 
+  const ofAll = /^\| `xqueue\/#` \|.*\| (.*) \|$/m.exec(text)![1]!.replaceAll('`', '').split(', ')
+  const received = filters.filter((filter) => listener.messages.some(({ topic }) => fits(filter, topic)))
+  expect(ofAll.map((path) => `xqueue/${path.replaceAll(/<\w+>/g, '+')}`).sort()).toEqual(received.sort())
+
   const changes = listener.messages.filter(({ topic }) => topic.includes(id))
   for (const { body } of changes) expect(Object.keys(body)).toEqual(names('Fields of a change'))
   const limit = listener.on('xqueue/limits/gpu')[0]!.body
