@@ -25,7 +25,7 @@ if (vite) {
 function isFresh(): boolean {
   if (!existsSync(built)) return false
   // The last ones are shared with the server.
-  const shared = '../src/task/{error-pattern,stack}.ts'
+  const shared = '../src/task/{error-pattern,run-again,stack}.ts'
   const sources = globSync(['index.html', '*.ts', '*.json', 'src/**', 'public/**', shared], { cwd: root })
   return sources.every((file) => statSync(join(root, file)).mtimeMs <= statSync(built).mtimeMs)
 }

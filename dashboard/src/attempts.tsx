@@ -1,4 +1,5 @@
 import { useEffect, useState } from 'preact/hooks'
+import { isRunAgain } from '../../src/task/run-again.ts'
 import { foldedStack } from '../../src/task/stack.ts'
 import { type Attempt, type Attempts, get, type LogLine } from './api.ts'
 import { useEachSecond } from './live.ts'
@@ -20,6 +21,7 @@ export function AttemptsPanel({ id, change, error }: { id: string; change: strin
           <AttemptItem
             key={attempt.delivery}
             attempt={attempt}
+            isAgain={isRunAgain(attempt, attempts[at - 1])}
             isShown={attempt.error === error}
             lines={lines.filter(({ delivery }) => isOf(delivery, attempts, at))}
           />
@@ -40,16 +42,18 @@ function isOf(delivery: number, attempts: Attempt[], at: number): boolean {
 
 interface Item {
   attempt: Attempt
+  /** The first one after the task was run again. */
+  isAgain: boolean
   isShown: boolean
   lines: LogLine[]
 }
 
-function AttemptItem({ attempt, isShown, lines }: Item) {
+function AttemptItem({ attempt, isAgain, isShown, lines }: Item) {
   const { number, outcome, worker_id, started_at, ended_at, error } = attempt
   const color = COLORS[outcome]
   return (
     <li>
-      <b>{say('attempt', number)}</b>{' '}
+      <b>{say(isAgain ? 'attemptAgain' : 'attempt', number)}</b>{' '}
       <span class={`badge ${color ?? outcome}`}>{say((color ? `outcome_${outcome}` : outcome) as Word)}</span>{' '}
       <time dateTime={started_at} title={moment(started_at)}>
         {instant(started_at)}

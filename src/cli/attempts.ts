@@ -1,4 +1,5 @@
 import type { AttemptJson } from '../task/attempt.ts'
+import { isRunAgain } from '../task/run-again.ts'
 import { foldedStack } from '../task/stack.ts'
 import { dimmed, durationText, paint, plain, plainLines, timeText } from './terminal.ts'
 
@@ -22,7 +23,11 @@ export function attemptLines(
 ): string[] {
   if (!answer || answer.attempts.length + answer.left_out < 2) return []
   const older = answer.left_out === 0 ? [] : [dimmed(`${answer.left_out} older ones are no longer kept`)]
-  return [...older, ...answer.attempts.flatMap((attempt) => linesOf(attempt, withErrors, shown))]
+  const lines = answer.attempts.flatMap((attempt, at) => [
+    ...(isRunAgain(attempt, answer.attempts[at - 1]) ? [dimmed('run again')] : []),
+    ...linesOf(attempt, withErrors, shown),
+  ])
+  return [...older, ...lines]
 }
 
 function linesOf(attempt: AttemptJson, withErrors: boolean, shown: string | null): string[] {

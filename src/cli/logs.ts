@@ -20,6 +20,8 @@ export interface Log {
 
 const STYLES = { trace: 'dim', debug: 'dim', info: 'green', warn: 'yellow', error: 'red', fatal: 'red' } as const
 
+type Place = Pick<LogLine, 'attempt' | 'delivery'>
+
 /** logs */
 export function logsCommand(): Command {
   const command = withClientOptions(new Command('logs'))
@@ -28,14 +30,14 @@ export function logsCommand(): Command {
     .option('-f, --follow', 'print new lines as they come, until the task has ended')
     .action(async (text: string, options: ClientOptions & { follow?: boolean }) => {
       const id = await taskIdOf(options.server, text)
-      let attempt = 0
+      let shown = { attempt: 0, delivery: 0 }
       let [isFirst, count] = [true, 0]
       for await (const { lines, left_out } of pages(options.server, id, options.follow ?? false)) {
         if (isFirst && left_out > 0) warn(`${left_out} older lines are no longer kept`)
         isFirst = false
         for (const line of lines) {
-          if (!options.json && line.attempt !== attempt) print(dimmed(`attempt ${line.attempt}`))
-          attempt = line.attempt
+          if (!options.json && line.delivery !== shown.delivery) print(dimmed(titleOf(line, shown)))
+          shown = line
           count += 1
           print(options.json ? JSON.stringify(line) : lineText(line))
         }
@@ -44,6 +46,11 @@ export function logsCommand(): Command {
     })
   const id = '01890a5d-ac96-774b-bcce-b302099a8057'
   return withExamples(command, `xqueue logs ${id}`, `xqueue logs ${id} --follow`)
+}
+
+/** After a lost worker or an explicit retry, the number of the attempt may be the same again. */
+function titleOf({ attempt, delivery }: Place, before: Place): string {
+  return `attempt ${attempt}${attempt > before.attempt ? '' : `, delivery ${delivery}`}`
 }
 
 /** The last lines for the page of a task, and where the others are. */

@@ -192,6 +192,19 @@ it('shows the attempts of a task with their errors, frames of libraries folded',
   expect(xqueue('get', done).stdout).not.toContain('Attempts:')
 })
 
+it('tells the attempts of a task that was run again from those before', async () => {
+  await server.call('POST', '/types/again', { declared: true })
+  const id = await server.submit('again', {}, { max_retry: 0 })
+  for (const message of ['one', 'two']) {
+    if (message === 'two') await server.call('POST', `/tasks/${id}/retry`)
+    const consumed = await server.call('POST', '/tasks/consume', { types: ['again'], wait: 30 })
+    const failure = { error: message, logs: [{ message }] }
+    await server.call('POST', `/leases/${consumed.body.leases[0].lease}/fail`, failure)
+  }
+  expect(xqueue('get', id).stdout).toMatch(/#1 failed .*\n {5}one\n {2}run again\n {2}#1 failed .*\n {5}two/)
+  expect(xqueue('logs', id).stdout).toMatch(/^attempt 1\n.* one\nattempt 1, delivery \d+\n.* two\n$/)
+})
+
 it('prints the log of a task by attempt, and follows it until the task has ended', async () => {
   await server.call('POST', '/types/speaks', { declared: true })
   const id = await server.submit('speaks', {}, { max_retry: 5 })
@@ -299,7 +312,7 @@ it('a command loads its own part of the program only', () => {
   const loaded = stderr.split('\n').filter((url) => url.startsWith('file:'))
   expect(loaded.some((url) => url.endsWith('/cli/tasks.ts'))).toBe(true)
   expect(loaded.filter((url) => /\/(access|server|store|queue|worker|notify)\/|fastify|\/uuid\//.test(url))).toEqual([])
-  expect(loaded.length).toBeLessThan(40)
+  expect(loaded.length).toBeLessThan(45)
 })
 
 it('a command in a clone does not load the compiler of TypeScript again', () => {
