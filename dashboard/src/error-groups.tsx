@@ -27,18 +27,26 @@ interface Group {
 }
 
 interface Read {
+  /** The search that found it. */
+  key: string
   groups: Group[]
   count: number
   isAll: boolean
 }
 
-/** Failed and timed-out tasks by the first line of their error without numbers and ids, the most frequent first. */
+/**
+ * Failed and timed-out tasks by the first line of their error without numbers and ids, the most frequent first. Rows stay
+ * in their places while the page is open, so that nothing moves under the pointer.
+ */
 export function ErrorGroups({ search, title }: { search: Partial<Search>; title?: string }) {
   const { generation } = useLive()
   const [read, setRead] = useState<Read | null>(null)
   const [run, error] = useAction()
   const key = JSON.stringify(search)
-  const reload = async () => setRead(await readGroups({ ...EMPTY, ...search }))
+  const reload = async () => {
+    const found = { ...(await readGroups({ ...EMPTY, ...search })), key }
+    setRead((before) => (before?.key === key ? { ...found, groups: inPlace(before.groups, found.groups) } : found))
+  }
   useEffect(() => {
     run(reload)
     const timer = setInterval(() => run(reload), AGAIN_MS)
@@ -72,6 +80,16 @@ export function ErrorGroups({ search, title }: { search: Partial<Search>; title?
   )
 }
 
+/** The groups of before in their order, without tasks if they have none left, then the new ones. */
+function inPlace(before: readonly Group[], found: readonly Group[]): Group[] {
+  const now = new Map(found.map((group) => [group.pattern, group]))
+  const known = new Set(before.map(({ pattern }) => pattern))
+  return [
+    ...before.map((group) => now.get(group.pattern) ?? { ...group, ids: [] }),
+    ...found.filter(({ pattern }) => !known.has(pattern)),
+  ]
+}
+
 function GroupRow({ group, search, reload }: { group: Group; search: Partial<Search>; reload: () => Promise<void> }) {
   const { pattern, types, ids, example, at } = group
   const isAll = may('admin') && pattern !== ''
@@ -99,7 +117,13 @@ function GroupRow({ group, search, reload }: { group: Group; search: Partial<Sea
       <td class="num">
         {may('submit') &&
           (['retry', 'purge'] as const).map((action) => (
-            <button key={action} type="button" class="plain small" onClick={() => void change(action)}>
+            <button
+              key={action}
+              type="button"
+              class="plain small"
+              disabled={ids.length === 0}
+              onClick={() => void change(action)}
+            >
               {say(`action_${action}`)}…
             </button>
           ))}
@@ -108,7 +132,7 @@ function GroupRow({ group, search, reload }: { group: Group; search: Partial<Sea
   )
 }
 
-async function readGroups(search: Search): Promise<Read> {
+async function readGroups(search: Search): Promise<Omit<Read, 'key'>> {
   const groups = new Map<string, Group>()
   const parts = await Promise.all(GROUPED.map((status) => readTasks({ ...search, status })))
   const tasks = parts.flatMap((part) => part.tasks)

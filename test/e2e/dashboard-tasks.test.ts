@@ -252,6 +252,10 @@ it('runs again and deletes all failures of an error, also those that are not loa
   await has(page.getByRole('dialog'), /Run 250 tasks again\?.*type alike, error “no user #”, status failed\/timeout\./)
   await confirm('Run 250 tasks again?', 'Run again')
   await has(page.getByRole('log'), '250 tasks run again.')
+  // The rows stay where they were.
+  await has(rows.nth(1), /no user #0alike/)
+  expect(await rows.nth(1).getByRole('button', { name: 'Run again' }).isDisabled()).toBe(true)
+  await has(rows.nth(2), /no user # here3alike/)
   expect(await counts()).toEqual({ pending: 250, failed: 3 })
   await server.call('POST', '/tasks/cancel', { type: 'alike' })
   await server.call('POST', '/tasks/purge', { type: 'alike', status: 'canceled' })
