@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import { digestible, type OpenApi } from './digestible.ts'
 import { LimitSchema } from './limits.ts'
 import { TAGS } from './operations.ts'
+import { dashboardFile } from './page.ts'
 import { PROBLEM_EXAMPLE, Problem } from './refusals.ts'
 import { ScheduleSchema } from './schedules.ts'
 import { TaskSchema } from './schemas.ts'
@@ -60,5 +61,16 @@ export async function documentApi(server: FastifyInstance, version: string, base
     refResolver: { buildLocalReference: ({ $id }) => String($id) },
     transformObject: (made) => digestible((made as { openapiObject: OpenApi }).openapiObject, PROBLEM_EXAMPLE) as never,
   })
-  await server.register(swaggerUi, { routePrefix: '/docs', indexPrefix: basePath, staticCSP: DOCS_POLICY })
+  await server.register(swaggerUi, {
+    routePrefix: '/docs',
+    indexPrefix: basePath,
+    staticCSP: DOCS_POLICY,
+    theme: { title: 'XQueue API', favicon: faviconsOf(dashboardFile('icon.svg')) },
+    // Without the bar that reads other documents, which the policy refuses.
+    uiConfig: { layout: 'BaseLayout' },
+  })
+}
+
+function faviconsOf(content: Buffer | null) {
+  return content ? [{ filename: 'icon.svg', rel: 'icon', type: 'image/svg+xml', sizes: 'any', content }] : []
 }

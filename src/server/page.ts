@@ -46,11 +46,15 @@ function answerOf(file: string, basePath: string): Route['handler'] {
   }
 }
 
+/** A file of the dashboard, or null if it has not been built. */
+export function dashboardFile(name: string): Buffer | null {
+  return existsSync(BUILT + name) ? readFileSync(BUILT + name) : null
+}
+
 function built(file: string) {
-  const read = (ending: string) => (existsSync(BUILT + file + ending) ? readFileSync(BUILT + file + ending) : null)
   const forms = [
-    ['br', read('.br')],
-    ['gzip', read('.gz')],
+    ['br', dashboardFile(`${file}.br`)],
+    ['gzip', dashboardFile(`${file}.gz`)],
   ] as const
   return { plain: readFileSync(BUILT + file), forms }
 }

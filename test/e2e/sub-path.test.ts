@@ -76,6 +76,11 @@ it('the API documentation loads, and its calls use the path', async () => {
   browser.requested.length = 0
   const page = await browser.open(`${nginx.url}/queue/docs`)
   await page.getByText('Submit a task').first().waitFor()
+  expect(await page.title()).toBe('XQueue API')
+  expect(await page.locator('.topbar, img').count()).toBe(0)
+  const icon = await page.locator('link[rel=icon]').getAttribute('href')
+  expect(icon).toBe('/queue/docs/static/theme/icon.svg')
+  expect(await (await fetchThere(icon!)).text()).toContain('<title>XQueue</title>')
   expect(browser.requested.filter((url) => !new URL(url).pathname.startsWith('/queue/'))).toEqual([])
   expect(browser.complaints).toEqual([])
   const { servers } = (await (await fetchThere('/queue/openapi.json')).json()) as { servers: { url: string }[] }
