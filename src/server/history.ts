@@ -28,8 +28,8 @@ const Slot = Type.Object(
   {
     at: time('Start of the slot'),
     ...Object.fromEntries(COUNTS.map((name) => [name, count(MEANINGS[name])])),
-    wait: nullable(Percentiles, 'From `run_at` to the start; null: no starts'),
-    run: nullable(Percentiles, 'From the start of an attempt to its end; null: none'),
+    wait: nullable(Percentiles, 'From `run_at` to the start, estimated to within 41 %; null: no starts'),
+    run: nullable(Percentiles, 'From the start of an attempt to its end, estimated to within 41 %; null: none'),
   },
   { title: 'HistorySlot' },
 )

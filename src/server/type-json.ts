@@ -56,8 +56,11 @@ export const TaskTypeSchema = Type.Object(
     declared: Type.Boolean({ description: 'true: known without a worker' }),
     workers: count('Live workers that run it'),
     throughput: Type.Number({ description: 'Ended tasks per second, over the last minute' }),
-    wait: nullable(Percentiles, 'Seconds from `run_at` to the start: `p50`, `p95`, `p99`; null: no recent tasks'),
-    run: nullable(Percentiles, 'Seconds from the start to the end: `p50`, `p95`, `p99`'),
+    wait: nullable(
+      Percentiles,
+      'Seconds from `run_at` to the start: `p50`, `p95`, `p99`, estimated to within 19 %; null: no recent tasks',
+    ),
+    run: nullable(Percentiles, 'Seconds from the start to the end, estimated likewise: `p50`, `p95`, `p99`'),
     payload_schema: json('JSON Schema of the payload, if the handler has one'),
     ceilings: CeilingsSchema,
     retention: RetentionSchema,

@@ -6,7 +6,11 @@ export function mergeHistogram(into: number[], from: readonly number[]): void {
   for (let bucket = 0; bucket < from.length; bucket++) into[bucket] = (into[bucket] ?? 0) + (from[bucket] ?? 0)
 }
 
-/** @param buckets number of buckets for each doubling */
+/**
+ * The geometric middles of buckets, so an estimate is at most half a bucket too low or too high.
+ *
+ * @param buckets number of buckets for each doubling
+ */
 export function percentiles(histogram: readonly number[], buckets = 2): Percentiles | null {
   const total = histogram.reduce((sum, n) => sum + n, 0)
   if (total === 0) return null
@@ -16,7 +20,7 @@ export function percentiles(histogram: readonly number[], buckets = 2): Percenti
       seen += n
       return seen >= share * total
     })
-    return Math.round(2 ** (bucket / buckets) * 10) / 10
+    return Math.round(2 ** ((bucket - 0.5) / buckets) * 10) / 10
   }
   return { p50: at(0.5), p95: at(0.95), p99: at(0.99) }
 }
