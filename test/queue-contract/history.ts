@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import type { HistoryFigures } from '../../src/queue/queue.ts'
+import type { HistoryFigures, Lease } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type Fixture, WORKER } from './fixture.ts'
 
@@ -37,6 +37,17 @@ export function historyContract(fixture: Fixture): void {
       expect(runMs!.p99).toBeGreaterThanOrEqual(70 / Math.SQRT2)
       expect(runMs!.p99).toBeLessThanOrEqual(70 * Math.SQRT2)
       expect(countsOf(await last('10s', 'never'))).toEqual(NONE)
+    })
+
+    it('does not count an attempt that was given back', async () => {
+      await submit()
+      const [{ lease }] = (await claim()) as [Lease]
+      fixture.now += 100
+      const outcomes = [{ lease, outcome: { kind: 'released' } as const }]
+      await fixture.queue.turn({ worker: WORKER, want: 0, outcomes })
+      const slots = await slotsOf('5m', 't')
+      expect(slots.map(({ errors, runMs }) => [errors, runMs])).toEqual(slots.map(() => [0, null]))
+      expect(slots.length).toBeGreaterThan(0)
     })
 
     it('counts tasks that waited too long, and attempts that timed out', async () => {
