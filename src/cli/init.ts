@@ -21,9 +21,15 @@ export function initCommand(): Command {
       const target = resolve(folder)
       writeProject(target, javascript ? 'js' : 'ts')
       const here = relative(process.cwd(), target)
-      print(`Created a project in ${target}. Next:\n${here === '' ? '' : `  cd ${here}\n`}  npm install\n  npm start`)
+      const enter = here === '' ? '' : `  cd ${quoted(here)}\n`
+      print(`Created a project in ${target}. Next:\n${enter}  npm install\n  npm start`)
     })
   return withExamples(command, 'xqueue init my-queue', 'npx xqueue init my-queue --javascript')
+}
+
+/** For a shell. */
+function quoted(path: string): string {
+  return /^[\w./\\:@-]+$/.test(path) ? path : `"${path}"`
 }
 
 type Language = 'ts' | 'js'

@@ -272,7 +272,8 @@ function read(setting: Setting, text: string, source: string): string | number |
     return readValue(setting, text)
   } catch (error) {
     const what = setting.secret ? '' : ` is ${JSON.stringify(text)}`
-    const detail = `${setting.name}${what} (from ${source}): it ${(error as Error).message}`
+    const { message } = error as Error
+    const detail = `${setting.name}${what} (from ${source}): ${error instanceof XQueueError ? '' : 'it '}${message}`
     throw new XQueueError('invalid_config', detail)
   }
 }

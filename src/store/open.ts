@@ -48,8 +48,8 @@ export async function openStore(
       throw new XQueueError(
         'engine_unusable',
         // The rest of the URL is not shown: it may contain a password.
-        `no engine for ${/^[a-z+]{1,20}$/.test(scheme) ? `${scheme}:` : 'that URL'}: there are sqlite:./file.db, ` +
-          'sqlite::memory:, redis://host:port and ' +
+        `no engine for ${/^[a-z+]{1,20}$/.test(scheme) ? `${scheme}:// URLs` : 'that URL'}: ` +
+          'there are sqlite:./file.db, sqlite::memory:, redis://host:port and ' +
           'kafka://broker:port?state=redis://host:port',
       )
   }

@@ -135,5 +135,8 @@ export function invalidField(path: string, message: string): XQueueError {
 
 /** @param why ends the sentence */
 export function leaseLost(lease: string, why = 'it expired or was settled'): XQueueError {
-  return new XQueueError('lease_lost', `the lease of task ${JSON.stringify(taskIdOf(lease))} is no longer held: ${why}`)
+  const id = taskIdOf(lease)
+  const detail =
+    id === '' ? 'that lease is not one of this server' : `the lease of task "${id}" is no longer held: ${why}`
+  return new XQueueError('lease_lost', detail)
 }
