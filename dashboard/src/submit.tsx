@@ -8,7 +8,7 @@ import { ON_FAILURE, say } from './words.ts'
 
 const OPTIONS = {
   ...{ priority: '', delay: '', max_retry: '', process_timeout: '', group: '', tags: '', idempotency_key: '' },
-  ...{ batch: '', after: '', on_failure: '' },
+  ...{ batch: '', after: '', on_failure: '', queue_timeout: '', uses: '' },
 }
 type Options = typeof OPTIONS
 
@@ -67,18 +67,42 @@ export function SubmitView({ query }: { query: URLSearchParams }) {
   )
 }
 
-/** The options of a task that differ from the defaults. It gets no place in a flow and no key of another task. */
-function optionsOf({ priority, max_retry, group, tags, batch }: Task): Options {
+/** The options of a task. It gets no place in a flow and no key of another task. */
+function optionsOf({
+  priority,
+  max_retry,
+  queue_timeout,
+  process_timeout,
+  group,
+  tags,
+  uses = {},
+  batch,
+}: Task): Options {
   return {
     ...OPTIONS,
     priority: priority === 0 ? '' : String(priority),
     max_retry: String(max_retry),
+    queue_timeout: String(queue_timeout),
+    process_timeout: String(process_timeout),
     group: group ?? '',
-    tags: Object.entries(tags)
-      .map(([key, value]) => `${key}:${value}`)
-      .join(', '),
+    tags: textOf(tags),
+    uses: textOf(uses),
     batch: batch ?? '',
   }
+}
+
+/** A map as people write it, `key:value, key:value`. */
+function textOf(map: Readonly<Record<string, string | number>>): string {
+  return Object.entries(map)
+    .map(([key, value]) => `${key}:${value}`)
+    .join(', ')
+}
+
+function pairsOf(text: string): [key: string, value: string][] {
+  return text.split(',').flatMap((pair): [string, string][] => {
+    const colon = pair.indexOf(':')
+    return colon < 1 ? [] : [[pair.slice(0, colon).trim(), pair.slice(colon + 1).trim()]]
+  })
 }
 
 interface FormProps {
@@ -144,9 +168,11 @@ function OptionFields({ options, setOptions }: { options: Options; setOptions: (
       {field('priority', say('priority'), { type: 'number', min: 0, max: 9, placeholder: '0' })}
       {field('delay', say('delay'), { placeholder: '0' })}
       {field('max_retry', say('maxRetry'), { type: 'number', min: 0, max: 1_000 })}
-      {field('process_timeout', say('processTimeout'), { type: 'number', min: 0 })}
+      {field('queue_timeout', say('waitTimeout'), { type: 'number', min: 0, step: 'any' })}
+      {field('process_timeout', say('processTimeout'), { type: 'number', min: 0, step: 'any' })}
       {field('group', say('group'))}
       {field('tags', say('tagsField'))}
+      {field('uses', say('usesField'))}
       {field('idempotency_key', say('key'))}
       {field('batch', say('batch'))}
       {field('after', say('afterField'), { spellcheck: false })}
@@ -184,21 +210,20 @@ function Submitted({ ids }: { ids: string[] }) {
 }
 
 function given(options: Options): object {
-  const { priority, delay, max_retry, process_timeout, group, tags, idempotency_key, batch, after, on_failure } =
+  const { priority, delay, max_retry, queue_timeout, process_timeout, group, idempotency_key, batch, on_failure } =
     options
-  const pairs = tags.split(',').flatMap((tag) => {
-    const colon = tag.indexOf(':')
-    return colon < 1 ? [] : [[tag.slice(0, colon).trim(), tag.slice(colon + 1).trim()]]
-  })
-  const ids = after.split(/[\s,]/).filter((id) => id !== '')
+  const [tags, uses] = [pairsOf(options.tags), pairsOf(options.uses)]
+  const ids = options.after.split(/[\s,]/).filter((id) => id !== '')
   const number = (text: string) => (/^[\d.]+$/.test(text) ? Number(text) : text)
   return {
     ...(priority === '' ? {} : { priority: Number(priority) }),
     ...(delay === '' ? {} : { delay: number(delay) }),
     ...(max_retry === '' ? {} : { max_retry: Number(max_retry) }),
+    ...(queue_timeout === '' ? {} : { queue_timeout: Number(queue_timeout) }),
     ...(process_timeout === '' ? {} : { process_timeout: Number(process_timeout) }),
     ...(group === '' ? {} : { group }),
-    ...(pairs.length === 0 ? {} : { tags: Object.fromEntries(pairs) }),
+    ...(tags.length === 0 ? {} : { tags: Object.fromEntries(tags) }),
+    ...(uses.length === 0 ? {} : { uses: Object.fromEntries(uses.map(([name, units]) => [name, number(units)])) }),
     ...(idempotency_key === '' ? {} : { idempotency_key }),
     ...(batch === '' ? {} : { batch }),
     ...(ids.length === 0 ? {} : { after: ids }),

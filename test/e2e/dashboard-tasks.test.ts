@@ -333,7 +333,12 @@ it('finds an error and a time behind more tasks than the page loads, and changes
 })
 
 it('runs a task again with another payload', async () => {
-  const id = await server.submit('form', { name: 'Ann' }, { group: 'a', tags: { region: 'eu' }, priority: 3 })
+  await server.call('PUT', '/limits/gpu', { max: 5 })
+  const options = {
+    ...{ group: 'a', tags: { region: 'eu' }, priority: 3, max_retry: 1 },
+    ...{ queue_timeout: 90, process_timeout: 1.5, uses: { gpu: 2 } },
+  }
+  const id = await server.submit('form', { name: 'Ann' }, options)
   await server.until(id, { status: 'success' })
   await go(`tasks/${id}`)
   await page.getByRole('link', { name: 'Edit and run again' }).click()
@@ -343,7 +348,8 @@ it('runs a task again with another payload', async () => {
   await has(main(), '"greeting": "Bob 1"')
   const copy = (await page.locator('.id').textContent())!
   expect((await server.call('GET', `/tasks/${copy}`)).body).toMatchObject({
-    ...{ payload: { name: 'Bob' }, group: 'a', tags: { region: 'eu' }, priority: 3 },
+    payload: { name: 'Bob' },
+    ...options,
   })
 })
 
