@@ -57,7 +57,13 @@ export function logRoutes(context: ServerContext): Route[] {
       params: IdParams,
       querystring: Type.Object(
         {
-          after: Type.Optional(Type.Integer({ minimum: 0, description: 'Only lines after this number; default 0' })),
+          after: Type.Optional(
+            Type.Integer({
+              minimum: 0,
+              maximum: Number.MAX_SAFE_INTEGER,
+              description: 'Only lines after this number; default 0',
+            }),
+          ),
           limit: Type.Optional(Type.Integer({ minimum: 1, maximum: PAGE_MAX, default: PAGE_MAX })),
         },
         { additionalProperties: false },

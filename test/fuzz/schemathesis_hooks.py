@@ -63,6 +63,9 @@ def before_call(context, case, kwargs):
     with_formats(body)
     if isinstance(body, dict) and is_positive(case):
         with_one_of_each(case.path, body)
+    if is_positive(case):
+        with_possible_filters(query)
+        with_possible_filters(body if isinstance(body, dict) else {})
     # Whether a zone alone may be changed, only the schedule can say.
     if case.method == "PATCH" and isinstance(body, dict) and isinstance(body.get("timezone"), str):
         body.setdefault("cron", CRONS[0])
@@ -74,6 +77,15 @@ def before_call(context, case, kwargs):
     is_pending = query.get("status") == "pending" and "batch" not in query
     if is_pending and CURSOR.fullmatch(str(query.get("cursor"))):
         query["cursor"] = cursor_of(0, 5, 0, 0)
+
+
+def with_possible_filters(filters):
+    """A number of tasks to skip comes without a cursor and a pattern, and a time after which without one before which."""
+    if filters.get("offset") not in (None, 0, "0"):
+        for name in ("cursor", "error_like"):
+            filters.pop(name, None)
+    if "created_after" in filters:
+        filters.pop("created_before", None)
 
 
 def with_formats(body):

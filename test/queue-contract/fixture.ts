@@ -61,7 +61,21 @@ export class Fixture {
   }
 
   readonly start = async (more: Partial<QueueOptions> = {}): Promise<void> => {
-    this.opened = await this.#open({ ...this.options, ...more })
+    const { queue, second, cleanup } = await this.#open({ ...this.options, ...more })
+    const others: Queue[] = []
+    this.opened = {
+      queue,
+      second: async () => {
+        const other = await second()
+        others.push(other)
+        return other
+      },
+      // What a test leaves open would take tasks of the next one, whose store may have the same names.
+      cleanup: async () => {
+        await Promise.all(others.map((other) => other.close()))
+        await cleanup()
+      },
+    }
     for (const type of WORKER.types) await this.limit(type, null)
   }
 

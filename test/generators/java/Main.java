@@ -20,7 +20,7 @@ public class Main {
         TaskInput input = new TaskInput().type("remote").payload(Map.of("n", 1)).delay(new Duration("1h"));
         Task task = tasks.submitTask(input);
         check(tasks.getTask(task.getId()).getPayload().equals(Map.of("n", 1)));
-        check(tasks.listTasks(Status.PENDING, "remote", null, null, null, null, null, null, null, null, null).getTasks().stream()
+        check(tasks.listTasks(Status.PENDING, "remote", null, null, null, null, null, null, null, null, null, null).getTasks().stream()
             .anyMatch(listed -> listed.getId().equals(task.getId())));
         check(tasks.cancelTask(task.getId()).getStatus() == Status.CANCELED);
         tasks.purgeTask(task.getId());
