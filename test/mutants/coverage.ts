@@ -76,12 +76,12 @@ export class Coverage {
    * The tests that run a mutant. First come some that are named like the code, then those that run a function which no
    * test before them runs, so that the first ones show as much behaviour as possible, and then the others.
    */
-  testsOf({ file, line, within }: Mutant): Covering[] {
+  testsOf({ file, line, within }: Mutant, text: string): Covering[] {
     const name = file.endsWith('.sql') ? `sql#${within}` : `${file}#${within}`
     // What is in a constant is run where its file is loaded.
     const place = this.#places.get(name) ?? this.#places.get(`${file}#module`) ?? -1
     const tests = (this.#tests.get(place) ?? []).toSorted((a, b) => costOf(a) - costOf(b))
-    const code = readFileSync(join(root, file), 'utf8').split('\n')[line - 1]
+    const code = text.split('\n')[line - 1]
     const alike = mostAlike(tests, (test) => `${test.file} ${test.name}`, `${name} ${code}`).slice(0, ALIKE_MAX)
     const seen = new Set(alike.flatMap((test) => this.#hitsOf(test)))
     const adding = tests.filter((test) => {

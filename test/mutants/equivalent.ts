@@ -40,5 +40,5 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
 /** The line of a mutant as it is listed above, from its form for people. */
 export function lineOf(shown: string): string {
   const [, before, after] = shown.split('\n')
-  return after === '  + ;' ? before!.trim() : after!.slice('  + '.length)
+  return after === '  + ;' || after === '  + ' ? before!.trim() : after!.slice('  + '.length)
 }

@@ -33,7 +33,10 @@ export class Lane {
   async notice(mutant: Mutant): Promise<string | null> {
     const place = `${mutant.file}#${mutant.within}`
     const earlier = this.#noticing.get(place) ?? []
-    const covering = [...earlier, ...this.#coverage.testsOf(mutant).filter((test) => !earlier.includes(test))]
+    const covering = [
+      ...earlier,
+      ...this.#coverage.testsOf(mutant, this.#textOf(mutant)).filter((test) => !earlier.includes(test)),
+    ]
     for (const batch of batchesOf(covering)) {
       const noticed = await this.#run(mutant, batch)
       if (noticed === null) continue
@@ -65,6 +68,10 @@ export class Lane {
     return whole && !whole.isBroken ? null : `${test.file} fails as a whole`
   }
 
+  #textOf({ file }: Pick<Mutant, 'file'>): string {
+    return readFileSync(join(this.tree.folder, file), 'utf8')
+  }
+
   async #isFine(test: Covering): Promise<boolean> {
     const key = `${test.file} ${test.name}`
     const known = this.#passesAlone.get(key)
@@ -82,7 +89,7 @@ export class Lane {
     msMax: number,
   ): Promise<Answer | null> {
     const path = join(this.tree.folder, file)
-    const text = readFileSync(path, 'utf8')
+    const text = this.#textOf({ file })
     writeFileSync(path, mutated(text, { file, ...mutant }))
     try {
       return await this.#runner.run({ changed: [this.#lastFile ?? file, file], ...request }, msMax)

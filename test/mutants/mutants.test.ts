@@ -83,6 +83,14 @@ it('marks each function in Lua', () => {
   )
 })
 
+it.each([
+  ['a.ts:1 f, no call\n  - g()\n  + ;', '- g()'],
+  ['a.lua:1 f, no call\n  - g()\n  + ', '- g()'],
+  ['a.ts:1 f, < to <=\n  - if (a < b) g()\n  + if (a <= b) g()', 'if (a <= b) g()'],
+])('lists as equivalent a line after its change, or one that is left out', (text, line) => {
+  expect(lineOf(text)).toBe(line)
+})
+
 describe('on a copy of the sources', () => {
   const file = 'src/task/transient-map.ts'
   const text = readFileSync(join(root, file), 'utf8')

@@ -1,4 +1,5 @@
 import { definitionsOf } from '../mutations/definitions.ts'
+import { withInserted } from './inserted.ts'
 import type { Change } from './mutants.ts'
 
 /** Comments and texts, which are left alone, before anything else. */
@@ -91,9 +92,7 @@ export function withLuaHits(text: string, file: string): string {
     const mark = ` redis.log(redis.LOG_WARNING, '__hit ${file}#${name}');`
     return [text.indexOf(')', start) + 1, mark] as const
   })
-  return marks
-    .sort(([a], [b]) => b - a)
-    .reduce((marked, [at, mark]) => marked.slice(0, at) + mark + marked.slice(at), text)
+  return withInserted(text, marks)
 }
 
 function matchAt(pattern: RegExp, text: string, at: number): string | undefined {

@@ -1,4 +1,5 @@
 import { parseSync } from 'vite'
+import { withInserted } from './inserted.ts'
 import type { Change } from './mutants.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: a node of any kind, see https://github.com/estree/estree
@@ -57,9 +58,7 @@ export function withHits(text: string, file: string): string {
     if (type === 'BlockStatement' || type === 'FunctionBody') inserted.push([start + 1, `${hit(within)};`])
     else inserted.push([start, `(${hit(within)},`], [end, ')'])
   })
-  return inserted
-    .sort(([a], [b]) => b - a)
-    .reduce((marked, [at, mark]) => marked.slice(0, at) + mark + marked.slice(at), text)
+  return withInserted(text, inserted)
 }
 
 /** Calls `see` for each node of the code; types are left out. */
