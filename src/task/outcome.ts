@@ -1,6 +1,7 @@
 import type { KeptOutcome } from './attempt.ts'
 import type { Json, JsonText } from './json.ts'
 import { type Retry, retryDelayMs } from './retry.ts'
+import { isCounted } from './run-again.ts'
 import type { Status, TimeoutReason } from './status.ts'
 import { TASK_LIMITS } from './task.ts'
 import type { Uses } from './uses.ts'
@@ -114,8 +115,7 @@ export function settle(task: Running, ending: Ending, policy: SettlePolicy, now:
 
   const hold = ending.kind === 'held' && { holdMs: ending.holdMs, heldLimit: ending.limit ?? null }
   if (task.cancelRequested) {
-    const ran = !['lost', 'released', 'held'].includes(ending.kind)
-    return { ...(ran ? ended : same), status: 'canceled', ...hold }
+    return { ...(isCounted(ending.kind) ? ended : same), status: 'canceled', ...hold }
   }
   // An outcome after the deadline is too late, even if no sweep has run yet.
   const late = task.deadlineAt !== null && now >= task.deadlineAt
