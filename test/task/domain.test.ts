@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { formatDuration, parseDurationMs } from '../../src/task/duration.ts'
 import { XQueueError } from '../../src/task/errors.ts'
-import { type Ending, type Running, settle } from '../../src/task/outcome.ts'
+import { dueEnding, type Ending, type Running, settle } from '../../src/task/outcome.ts'
 import { completeRetryPolicy, retryDelayMs, retryDelaysMs } from '../../src/task/retry.ts'
 import { canMove, isFinal, STATUSES, TRANSITIONS } from '../../src/task/status.ts'
 import { completeSpec, newTaskId, sameRequest, TYPE_PATTERN } from '../../src/task/task.ts'
@@ -78,6 +78,65 @@ describe('settle', () => {
   })
 })
 
+describe('the end of a lease', () => {
+  const task = { attempts: 1, lostLeases: 2, maxRetry: 3, runAt: 5, deadlineAt: 100, cancelRequested: false }
+  const same = { attempts: 1, lostLeases: 2, runAt: 5, result: null, error: null, timeoutReason: null }
+  const ended = { ...same, attempts: 2 }
+  const failure = { kind: 'failure', error: 'no', retry: true, delayMs: null } as const
+  const held = { kind: 'held', error: 'full', holdMs: 7, limit: 'gpu' } as const
+  const tooLong = 'the attempt ran longer than its process_timeout'
+  const poison = 'poison: 5 workers were lost while they ran the task (max_deliveries)'
+  const retried = { ...ended, status: 'pending', error: 'no', attempt: 'failed' } as const
+  const timedOut = { ...ended, status: 'pending', error: tooLong, attempt: 'timeout', runAt: 99 + 15 } as const
+
+  it.each<[string, Partial<Running>, Ending, object]>([
+    ['a success', {}, { kind: 'success', result: 7 }, { ...ended, status: 'success', result: 7 }],
+    ['a failure', {}, failure, { ...retried, runAt: 99 + 15 }],
+    ['a failure with a delay', {}, { ...failure, delayMs: 0 }, { ...retried, runAt: 99 }],
+    ['the last retry', { maxRetry: 2 }, failure, { ...retried, runAt: 99 + 15 }],
+    ['a failure after it', { maxRetry: 1 }, failure, { ...ended, status: 'failed', error: 'no' }],
+    ['a final failure', {}, { ...failure, retry: false }, { ...ended, status: 'failed', error: 'no' }],
+    ['a failure too late', { deadlineAt: 99 }, { ...failure, retry: false }, timedOut],
+    ['a time-out', {}, { kind: 'timeout' }, timedOut],
+    [
+      'the last time-out',
+      { maxRetry: 1 },
+      { kind: 'timeout' },
+      { ...ended, status: 'timeout', error: tooLong, timeoutReason: 'processing' },
+    ],
+    ['a release', { deadlineAt: 0 }, { kind: 'released' }, { ...same, status: 'pending', attempt: 'released' }],
+    [
+      'a hold',
+      { deadlineAt: 0 },
+      held,
+      { ...same, status: 'pending', attempt: 'held', error: 'full', holdMs: 7, heldLimit: 'gpu' },
+    ],
+    [
+      'a hold of the type',
+      {},
+      { kind: 'held', error: 'full', holdMs: 7 },
+      { ...same, status: 'pending', attempt: 'held', error: 'full', holdMs: 7, heldLimit: null },
+    ],
+    ['a lost worker', {}, { kind: 'lost' }, { ...same, lostLeases: 3, status: 'pending', attempt: 'lost' }],
+    ['one too many', { lostLeases: 4 }, { kind: 'lost' }, { ...same, lostLeases: 5, status: 'failed', error: poison }],
+    ['a cancel', { cancelRequested: true }, { kind: 'success', result: 7 }, { ...ended, status: 'canceled' }],
+    ['a cancel of a lost one', { cancelRequested: true }, { kind: 'lost' }, { ...same, status: 'canceled' }],
+    [
+      'a cancel and a hold',
+      { cancelRequested: true },
+      held,
+      { ...same, status: 'canceled', holdMs: 7, heldLimit: 'gpu' },
+    ],
+  ])('decides after %s', (_, state, how, next) => {
+    expect(settle({ ...task, ...state }, how, policy, 99, 0.5)).toEqual(next)
+  })
+
+  it('takes a lease that is due without an outcome as lost, or as a time-out from its deadline on', () => {
+    const due = (deadlineAt: number | null) => dueEnding({ deadlineAt }, 100).kind
+    expect([due(null), due(101), due(100), due(99)]).toEqual(['lost', 'lost', 'timeout', 'timeout'])
+  })
+})
+
 describe('retry delays', () => {
   it('grow from the base to the cap, and jitter only reduces them', () => {
     const retry = fc.record({
@@ -113,6 +172,14 @@ describe('retry delays', () => {
 describe('a duration', () => {
   it('is read as it was written', () => {
     fc.assert(fc.property(fc.nat(366 * 86_400_000), (ms) => parseDurationMs(formatDuration(ms)) === ms))
+    expect([0, 1, 999, 1_000, 5_400_000, 90_061_001].map(formatDuration)).toEqual([
+      '0s',
+      '1ms',
+      '999ms',
+      '1s',
+      '1h30m',
+      '1d1h1m1s1ms',
+    ])
   })
 
   it.each([
@@ -126,12 +193,30 @@ describe('a duration', () => {
     // Longer than none, which would mean no limit.
     [0.0001, 1],
     ['0.2ms', 1],
+    ['1.6ms', 2],
+    [' 2d ', 172_800_000],
+    ['0d0h0ms', 0],
+    ['366d', 366 * 86_400_000],
+    [366 * 86_400, 366 * 86_400_000],
+    [`${'1ms'.repeat(21)}`, 21],
   ])('is read from %j', (value, ms) => expect(parseDurationMs(value)).toBe(ms))
 
   it.each([-1, '-1s', '', 's', '1x', '1h 30m', Number.NaN, Number.POSITIVE_INFINITY, '400d', null, {}, '9'.repeat(99)])(
     'is refused as %j, with a remedy',
     (value) => expect(() => parseDurationMs(value)).toThrow(XQueueError),
   )
+
+  it.each<[unknown, string]>([
+    [-1, '-1 is negative'],
+    ['soon', '"soon" is not a duration'],
+    [`${'1ms'.repeat(22)}`, `"${'1ms'.repeat(22)}" is not a duration`],
+    ['x'.repeat(99), `"${'x'.repeat(80)}" is not a duration`],
+    [null, 'null is not a duration'],
+    ['366d1ms', '"366d1ms" is longer than 366 days'],
+  ])('says of %j what is wrong', (value, why) => {
+    const message = `${why}: use seconds as a number, or units such as "90s" or "1h30m"`
+    expect(() => parseDurationMs(value)).toThrow(expect.objectContaining({ code: 'invalid_duration', message }))
+  })
 })
 
 describe('a task spec', () => {

@@ -1,7 +1,20 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { parseJson } from '../../src/cli/output.ts'
-import { faultIn, faultInText, isTooDeep, readMarked, write } from '../../src/task/json.ts'
+import {
+  canonical,
+  faultIn,
+  faultInText,
+  ILL_FORMED,
+  isJsonText,
+  isTooDeep,
+  JsonText,
+  joined,
+  readMarked,
+  TOO_DEEP,
+  textOf,
+  write,
+} from '../../src/task/json.ts'
 
 const NUMBER = 'which a number cannot represent: send it as a string'
 
@@ -79,4 +92,107 @@ it('serializes empty objects, and objects with toJSON', () => {
   expect(write([{}, own, new Date(0), [new Date(1)]])).toEqual({
     written: expect.objectContaining({ text: '[{},{},"1970-01-01T00:00:00.000Z",["1970-01-01T00:00:00.001Z"]]' }),
   })
+})
+
+const nestedIn = (levels: number, inner: unknown) =>
+  Array.from({ length: levels }).reduce((value: unknown) => [value], inner)
+
+it.each<[string, unknown, { path: string; message: string | RegExp } | null]>([
+  ['text', 'text', null],
+  ['what JSON omits', [undefined, () => 1, Symbol('s'), null, true], null],
+  ['an inherited field', Object.create({ bad: Number.NaN }), null],
+  ['128 levels', nestedIn(128, 1), null],
+  ['129 levels', { a: nestedIn(128, 1) }, { path: '', message: TOO_DEEP }],
+  ['NaN', Number.NaN, { path: '', message: 'is NaN, which JSON cannot represent: send it as a string' }],
+  ['infinity', { a: [-1 / 0] }, { path: 'a[0]', message: /^is -Infinity, which/ }],
+  [
+    'a big integer',
+    { a: { b: 1n } },
+    { path: 'a.b', message: 'is a BigInt, which JSON cannot represent: send it as a string' },
+  ],
+  ['half a character', [['fine', '\ud83d']], { path: '[0][1]', message: ILL_FORMED }],
+  ['half a character in a key', { a: { 'b\ud83d': 1 } }, { path: 'a.b\ufffd', message: ILL_FORMED }],
+  ['a Set', { a: new Set() }, { path: 'a', message: /^is a Set/ }],
+])('finds what JSON would not preserve in %s', (_, value, fault) => {
+  const { message } = fault ?? {}
+  const said = message instanceof RegExp ? expect.stringMatching(message) : message
+  expect(faultIn(value)).toEqual(fault && { ...fault, message: said })
+})
+
+it.each<[string, unknown, string, string | RegExp]>([
+  ['nothing', undefined, '', 'is a undefined, which JSON cannot represent'],
+  ['a function', () => 1, '', 'is a function, which JSON cannot represent'],
+  ['a big integer', { a: [1n] }, 'a[0]', /^is a BigInt, which JSON cannot represent/],
+  ['too many levels', nestedIn(129, 1), '', TOO_DEEP],
+  ['a Map in a list', [{ a: [new Map()] }], '[0].a[0]', /^is a Map, which JSON writes as/],
+  ['levels that overflow the stack', nestedIn(100_000, 1), '', TOO_DEEP],
+])('does not write %s', (_, value, path, message) => {
+  expect(write(value)).toEqual({ fault: { path, message: expect.stringMatching(message) } })
+})
+
+it('says why a value with a cycle or a failing getter cannot be written', () => {
+  const round: Record<string, unknown> = {}
+  round.self = round
+  const failing = {
+    get a() {
+      throw new Error('no getter')
+    },
+  }
+  expect(write(round)).toEqual({
+    fault: {
+      path: '',
+      message: expect.stringMatching(/^cannot be written as JSON: TypeError: .*circular structure to JSON$/),
+    },
+  })
+  expect(write(failing)).toEqual({ fault: { path: '', message: 'cannot be written as JSON: Error: no getter' } })
+})
+
+it('writes a text that was written before as it is, also that of another copy of the package', () => {
+  const written = new JsonText('[1]')
+  const other = { text: '[2]', [Symbol.for('xqueue.JsonText')]: true }
+  expect(write(written)).toEqual({ written })
+  expect([written, other, { text: '[3]' }, null].map(isJsonText)).toEqual([true, true, false, false])
+  expect([textOf(written), textOf(other as never), textOf([3])]).toEqual(['[1]', '[2]', '[3]'])
+  expect(textOf({ text: '[3]' })).toBe('{"text":"[3]"}')
+})
+
+it.each([
+  ['', 'a', 'a'],
+  ['a', '', 'a'],
+  ['a', 'b', 'a.b'],
+  ['a', '[0]', 'a[0]'],
+  ['', '[0].b', '[0].b'],
+])('joins the paths %j and %j', (path, inner, whole) => expect(joined(path, inner)).toBe(whole))
+
+it('writes equal values as the same text', () => {
+  const value = { b: [1, { d: null, c: 'x' }], a: { f: true, e: -0.5 } }
+  expect(canonical(value)).toBe('{"a":{"e":-0.5,"f":true},"b":[1,{"c":"x","d":null}]}')
+  expect(canonical([2, 1])).toBe('[2,1]')
+  expect(canonical({ 'a"': 1 })).toBe('{"a\\"":1}')
+})
+
+it.each([
+  ['9007199254740991', null],
+  ['9007199254740992', null],
+  ['-9007199254740993', ''],
+  ['123456789012345680000', null],
+  ['1234567890123456789012', ''],
+  ['[1.00000000000000001]', null],
+  ['{"a":0e999}', null],
+  ['{"a":[0.0,1e-999]}', 'a[1]'],
+  ['"9007199254740993"', null],
+  ['[1e400', null],
+])('finds a number that would change in %s: %j', (text, path) => {
+  expect(faultInText(text)).toEqual(path === null ? null : { path, message: expect.stringContaining(NUMBER) })
+})
+
+it('finds text that is not Unicode in JSON, unless only numbers are asked for', () => {
+  const text = '{"a":["\\ud83d"]}'
+  expect(faultInText(text)).toEqual({ path: 'a[0]', message: ILL_FORMED })
+  expect(faultInText(text, { strings: false })).toBeNull()
+  expect(faultInText(text.slice(1))).toBeNull()
+  expect(faultInText('["\\uD83D\\uDE00"]')).toBeNull()
+  expect(faultInText(`["\\ud83d",9007199254740993]`)?.path).toBe('[1]')
+  const digits = '9'.repeat(60)
+  expect(faultInText(digits)?.message).toBe(`is ${digits.slice(0, 40)}, ${NUMBER}`)
 })

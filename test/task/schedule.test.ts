@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import {
   changedSchedule,
   dueTick,
+  isSameSchedule,
   newSchedule,
   type Schedule,
   type ScheduleSpec,
@@ -10,7 +11,15 @@ import {
   tickOfKey,
 } from '../../src/task/schedule.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { checkCron, checkEvery, nextTick, ticksBetween, upcoming } from '../../src/task/timing.ts'
+import {
+  CRON_CHARS_MAX,
+  changedTiming,
+  checkCron,
+  checkEvery,
+  nextTick,
+  ticksBetween,
+  upcoming,
+} from '../../src/task/timing.ts'
 
 const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't' })
 const spec = (more: Partial<ScheduleSpec> = {}): ScheduleSpec => ({
@@ -109,6 +118,35 @@ describe('a timing', () => {
     expect(times).toEqual([at('2024-05-06T09:00Z'), at('2024-05-07T09:00Z')])
   })
 
+  it('of an interval returns the latest of its ticks, from and to a tick inclusive', () => {
+    const between = (from: number, to: number, max = 9) => ticksBetween({ everyMs: 1_000 }, from, to, max)
+    expect(between(1_000, 3_000)).toEqual([1_000, 2_000, 3_000])
+    expect(between(1_001, 2_999)).toEqual([2_000])
+    expect(between(1_000, 9_999_000, 2)).toEqual([9_998_000, 9_999_000])
+    expect(between(5_000, 4_000)).toEqual([])
+    expect(upcoming({ everyMs: 1_000 }, 1_000, 3)).toEqual([2_000, 3_000, 4_000])
+  })
+
+  it('of a cron ticks at the times of its lists, ranges and steps', () => {
+    const day = ['UTC', '2024-05-02T23:59:59Z', '2024-05-03T23:59Z'] as const
+    expect(ticks('0 8-18/4,20 * * *', ...day)).toEqual(['05-03T08:00', '05-03T12:00', '05-03T16:00', '05-03T20:00'])
+    expect(ticks('59 23 3 5 *', ...day)).toEqual(['05-03T23:59'])
+    expect(ticks('0 */23 * * *', ...day)).toEqual(['05-03T00:00', '05-03T23:00'])
+    expect(ticks(' */59  */1 * * * ', ...day)).toHaveLength(48)
+    expect(ticks('5,5,5-6 1,1 * * *', ...day)).toEqual(['05-03T01:05', '05-03T01:06'])
+  })
+
+  it('changes as a whole or in parts; an interval has no time zone', () => {
+    const cron = { cron: '0 1 * * *', timezone: 'Europe/Berlin' }
+    expect(changedTiming(cron, { cron: '0 2 * * *' })).toEqual({ ...cron, cron: '0 2 * * *' })
+    expect(changedTiming(cron, { timezone: 'UTC' })).toEqual({ ...cron, timezone: 'UTC' })
+    expect(changedTiming(cron, { everyMs: 1_000 })).toEqual({ everyMs: 1_000 })
+    expect(changedTiming({ everyMs: 1_000 }, { cron: '0 2 * * *' })).toEqual({ cron: '0 2 * * *', timezone: 'UTC' })
+    expect(() => changedTiming({ everyMs: 1_000 }, { timezone: 'UTC' })).toThrow(
+      'timezone needs cron: intervals count from 1970 in UTC',
+    )
+  })
+
   it('reports an invalid cron, time zone or interval', () => {
     const wrong =
       (cron: string, zone = 'UTC') =>
@@ -131,6 +169,11 @@ describe('a timing', () => {
     expect(() => checkCron('0 0 L * MON#1', 'Europe/Berlin')).not.toThrow()
     expect(() => checkEvery(999)).toThrow(/1 second/)
     expect(() => checkEvery(1_000)).not.toThrow()
+    expect(() => checkEvery(366 * 86_400_000)).not.toThrow()
+    expect(() => checkEvery(366 * 86_400_000 + 1)).toThrow(/every must be from 1 second to 366 days/)
+    expect(() => checkCron('0 * * * *'.padEnd(CRON_CHARS_MAX), 'UTC')).not.toThrow()
+    expect(wrong('0 * * * *'.padEnd(CRON_CHARS_MAX + 1))).toThrow(/^cron "0 \* \* \* \* {71}" must have five fields/)
+    expect(() => checkCron('  0  0 1 1 *\t', 'utc')).not.toThrow()
   })
 })
 
@@ -188,6 +231,50 @@ describe('a schedule', () => {
       nextAt: minute(1),
       task: { type: 't', payload: 1 },
     })
+  })
+
+  it('counts as on time for a minute', () => {
+    const late = (ms: number) =>
+      dueTick(newSchedule(spec({ catchUp: 'none', timing: { everyMs: 3_600_000 } }), START), minute(60) + ms)
+    expect(late(60_000)).toEqual({ at: minute(60), nextAt: minute(120) })
+    expect(late(60_001)).toEqual({ at: null, nextAt: minute(120) })
+    expect(dueTick({ ...newSchedule(spec(), START), nextAt: null }, minute(9))).toEqual({ at: null, nextAt: null })
+  })
+
+  it('is new without a task; a change keeps what it does not name, and belongs to the type of the schedule', () => {
+    const schedule = newSchedule(spec(), START)
+    const times = { lastAt: null, lastTaskId: null, createdAt: START, updatedAt: START }
+    expect(schedule).toEqual({ ...spec(), nextAt: minute(1), ...times })
+    expect(newSchedule(spec({ paused: true }), START).nextAt).toBeNull()
+    const renamed = changedSchedule(schedule, { overlap: 'skip', task: { type: 't', priority: 3 } }, minute(5))
+    const changedTask = { ...task, priority: 3 }
+    expect(renamed).toEqual({ ...schedule, overlap: 'skip', task: changedTask, updatedAt: minute(5) })
+    expect(() => changedSchedule(schedule, { task: { type: 'other' } }, minute(5))).toThrow(
+      expect.objectContaining({ code: 'not_found', message: 'schedule "s" not found: see /api/v1/schedules' }),
+    )
+    const byDefault = { ...schedule, task: { ...task, byDefault: ['maxRetry', 'uses'] as const } }
+    const filled = (changes: object) => changedSchedule(byDefault, changes, minute(5)).task.byDefault
+    expect([filled({ task: { type: 't', maxRetry: 3 } }), filled({ overlap: 'skip' })]).toEqual([
+      ['uses'],
+      ['maxRetry', 'uses'],
+    ])
+  })
+
+  it('is the same as one with the same request, whatever filled its defaults', () => {
+    const schedule = newSchedule(spec(), START)
+    expect(isSameSchedule(spec(), schedule)).toBe(true)
+    const byDefault = ['maxRetry'] as const
+    const other = newSchedule(spec({ task: { ...task, maxRetry: 9, byDefault } }), START)
+    expect(isSameSchedule(spec({ task: { ...task, byDefault } }), other)).toBe(true)
+    expect(isSameSchedule(spec({ task: { ...task, priority: 1 } }), schedule)).toBe(false)
+    for (const change of [{ catchUp: 'all' }, { overlap: 'skip' }, { paused: true }, { timing: { everyMs: 1 } }]) {
+      expect(isSameSchedule(spec(change as Partial<ScheduleSpec>), schedule)).toBe(false)
+    }
+  })
+
+  it('from before text was checked creates tasks with repaired text', () => {
+    const old = newSchedule(spec({ task: { ...task, payload: ['a\ud83d', '\\ud83d'] } }), START)
+    expect(specAt(old, null).payload).toEqual(['a\ufffd', '\\ud83d'])
   })
 
   it('creates tasks with the tick in their key', () => {
