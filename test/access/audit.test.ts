@@ -113,6 +113,37 @@ describe('repeated refusals', () => {
     expect(lines.filter(({ ip }) => ip === '10.0.0.2')).toHaveLength(1)
     expect(lines.at(-1)).toMatchObject({ action: 'more refusals', count: 80, ip: '10.0.0.1' })
   })
+  it('begin again after ten seconds, with a line for those that had none', () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const lines: Record<string, unknown>[] = []
+    const audit = new AuditLog(pino({ level: 'fatal' }, { write: (line) => void lines.push(JSON.parse(line)) }))
+    for (let n = 0; n < 20; n++) audit.refused(ANYONE, called('10.0.0.1'), 'no')
+    expect(lines).toHaveLength(20)
+    const parts = { audit: true, actor: 'anyone', actor_id: 'anyone', action: 'GET /api/v1/tasks', status: 401 }
+    expect(lines.at(-1)).toMatchObject({ ...parts, refused: true, why: 'no', ip: '10.0.0.1', msg: 'audit', level: 40 })
+    audit.refused(null, called('10.0.0.1'), 'no')
+    expect(lines).toHaveLength(20)
+    vi.advanceTimersByTime(9_999)
+    expect(lines).toHaveLength(20)
+    vi.advanceTimersByTime(1)
+    expect(lines.at(-1)).toMatchObject({ action: 'more refusals', count: 1, ip: '10.0.0.1', refused: true })
+    audit.refused(null, called('10.0.0.1'), 'no')
+    expect(lines.at(-1)).toMatchObject({ actor: null, actor_id: null, why: 'no' })
+    expect(vi.getTimerCount()).toBe(1)
+    audit.close()
+    expect([vi.getTimerCount(), lines.length]).toEqual([0, 22])
+    vi.useRealTimers()
+  })
+
+  it('are not written where nothing is logged, and changes neither', () => {
+    const lines: string[] = []
+    const audit = new AuditLog(pino({ level: 'silent' }, { write: (line) => void lines.push(line) }))
+    audit.refused(null, called('10.0.0.1'), 'no')
+    audit.changed(ANYONE, called('10.0.0.1'))
+    audit.close()
+    expect(lines).toEqual([])
+  })
+
   const called = (ip: string) => ({ action: 'GET /api/v1/tasks', target: null, status: 401, ip })
 })
 

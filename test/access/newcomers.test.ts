@@ -76,3 +76,29 @@ it('closes connections without a request, and no others', async () => {
   await closed
   expect(used.destroyed).toBe(false)
 })
+
+it('closes a connection whose TLS handshake does not end in time, and none whose client is known or has ended it', async () => {
+  for (const _ of ['slow', 'ready', 'known']) await open()
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  const handshakes = new Newcomers({ max: 9, handshakeMs: 50 })
+  for (const socket of accepted) handshakes.add(socket, true)
+  handshakes.secured(accepted[1]!)
+  handshakes.admit(accepted[2]!)
+  const closed = () => accepted.map(({ destroyed }) => destroyed)
+  vi.advanceTimersByTime(49)
+  expect(closed()).toEqual([false, false, false])
+  vi.advanceTimersByTime(1)
+  expect(closed()).toEqual([true, false, false])
+  vi.useRealTimers()
+})
+
+it('does not bound connections without access control', async () => {
+  const all = new Newcomers({ isBounded: false, max: 1, handshakeMs: 100 })
+  const sockets = [await open('127.0.0.2'), await open('127.0.0.3'), await open('127.0.0.4')]
+  for (const socket of accepted) all.add(socket, false)
+  const closed = sockets.map((socket) => once(socket, 'close'))
+  await new Promise((resolve) => setImmediate(() => setImmediate(() => setImmediate(resolve))))
+  expect(sockets.map(({ destroyed }) => destroyed)).toEqual([false, false, false])
+  all.closeUnused()
+  await Promise.all(closed)
+})

@@ -135,7 +135,7 @@ describe('a task from outside', () => {
 
   it('uses what it says, or what the function of its handler computes', async () => {
     const defaults = { usesOfPayload: true, maxRetry: 7 } as const
-    const specWith = async (input: object, usesOf: KnownType['usesOf']) => {
+    const specWith = async (input: object, usesOf: NonNullable<KnownType['usesOf']> | null) => {
       const errors: FieldError[] = []
       const known = { defaults, ceilings: {}, check: () => [], usesOf }
       const { uses, maxRetry, byDefault } = await specOf({ type: 't', ...input } as never, known, 'at.', errors)
