@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Server as TlsServer } from 'node:tls'
+import AjvCompiler from '@fastify/ajv-compiler'
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify'
 import { CRON_FORMAT, TIMEZONE_FORMAT } from '../task/schedule-input.ts'
 import { TASK_LIMITS } from '../task/task.ts'
@@ -49,6 +50,7 @@ export function fastifyInstance(
       return below(basePath, request.url ?? '/')
     },
     ajv: { customOptions: AJV_OPTIONS },
+    schemaController: { compilersFactory: { buildValidator: compilerAtFirstUse() } },
     routerOptions: { maxParamLength: PARAM_CHARS_MAX },
   })
   tls?.follow(server.server as unknown as TlsServer)
@@ -64,4 +66,22 @@ function below(basePath: string, url: string): string {
   if (url !== basePath && !url.startsWith(`${basePath}/`) && !url.startsWith(`${basePath}?`)) return url
   const rest = url.slice(basePath.length)
   return rest.startsWith('/') ? rest : `/${rest}`
+}
+
+/** Compiles each schema when it first checks a value: at the start, all of them would take a fifth of its time. */
+function compilerAtFirstUse(): AjvCompiler.BuildCompilerFromPool {
+  const build = AjvCompiler()
+  return (schemas, options) => {
+    const compile = build(schemas, options)
+    return (...route) => {
+      let compiled: ReturnType<typeof compile> | undefined
+      const validate: { (value: unknown): unknown; errors?: unknown } = (value) => {
+        compiled ??= compile(...route)
+        const isValid = compiled(value)
+        validate.errors = compiled.errors
+        return isValid
+      }
+      return validate as ReturnType<typeof compile>
+    }
+  }
 }
