@@ -3,11 +3,14 @@ import { emptiedIn, faultIn } from '../task/json.ts'
 import { describeError } from '../task/thrown.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
 import { injectContext } from '../trace/inject.ts'
+import { type Answer, type Sent, send } from './transport.ts'
 
 /** A server with the key for its access control. */
 export interface Server {
   url: string
   key: string | null
+  /** Makes the calls, in place of the client's own way. */
+  fetch?: typeof fetch | undefined
 }
 
 export function addressOf({ url }: Server, path: string): string {
@@ -42,11 +45,10 @@ export interface CallOptions {
   /** The body as JSON, in place of its value. */
   text?: string
   headers?: Record<string, string>
-  /** Receives the headers of the answer. */
-  answered?: (headers: Headers) => void
+  answered?: (answer: Answer) => void
 }
 
-/** Causes of a failed `fetch` that say that the server has closed the connection. */
+/** Codes of failed calls that say that the server has closed the connection. */
 const CLOSED: readonly unknown[] = ['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']
 
 /** How long a call is repeated that the server refuses because of its load. */
@@ -85,41 +87,45 @@ async function exchange<T>(
 ): Promise<T> {
   const headers = { ...authorizationOf(server), ...more }
   injectContext(headers)
-  const request: RequestInit = { method, headers, ...(signal ? { signal } : {}) }
+  const sent: Sent = { method, headers, ...(signal ? { signal } : {}) }
   if (text !== undefined || body !== undefined) {
-    request.body = text ?? jsonOf(body)
+    sent.body = text ?? jsonOf(body)
     headers['Content-Type'] = 'application/json'
   }
-  let response: Response
-  let answer: Record<string, unknown>
+  const url = addressOf(server, path)
+  let answer: Answer
+  let json: Record<string, unknown>
   try {
-    response = await fetch(addressOf(server, path), request).catch(
-      (error: { code?: unknown; cause?: { code?: unknown } }) => {
-        if (!repeatable || !CLOSED.includes(error.cause?.code ?? error.code)) throw error
-        return fetch(addressOf(server, path), request)
-      },
-    )
-    answered?.(response.headers)
-    answer = response.status === 204 ? {} : ((await response.json()) as Record<string, unknown>)
+    answer = await send(url, sent, server.fetch).catch((error: { code?: unknown; cause?: { code?: unknown } }) => {
+      if (!repeatable || !CLOSED.includes(error.cause?.code ?? error.code)) throw error
+      return send(url, sent, server.fetch)
+    })
+    answered?.(answer)
+    json = answer.status === 204 ? {} : JSON.parse(answer.text)
   } catch (error) {
     signal?.throwIfAborted()
-    const why = (error as { cause?: Error }).cause?.message ?? (error as Error).message
     throw new XQueueError(
       'engine_unavailable',
-      `${server.url} cannot be reached (${why}): check that \`xqueue serve\` runs there`,
+      `${server.url} cannot be reached (${reasonOf(error as Error)}): check that \`xqueue serve\` runs there`,
     )
   }
-  if (response.ok) return answer as T
-  throw errorOf(answer, response)
+  if (answer.status >= 200 && answer.status < 300) return json as T
+  throw errorOf(json, answer)
+}
+
+/** Of a name with several addresses, the reason of the first one. */
+function reasonOf(error: Error): string {
+  const cause = error.cause instanceof Error ? error.cause : error
+  return cause instanceof AggregateError ? reasonOf(cause.errors[0]) : cause.message
 }
 
 /** Members of every problem document; the others are the details of its code. */
 const COMMON: readonly string[] = ['type', 'title', 'status', 'detail', 'code', 'request_id']
 
-function errorOf(problem: Record<string, unknown>, { statusText, headers }: Response): XQueueError {
+function errorOf(problem: Record<string, unknown>, { statusText, header }: Answer): XQueueError {
   const code = Object.hasOwn(ERRORS, String(problem.code)) ? (problem.code as ErrorCode) : 'internal'
   const details: ErrorDetails = Object.fromEntries(Object.entries(problem).filter(([name]) => !COMMON.includes(name)))
-  const seconds = Number(headers.get('Retry-After') ?? Number.NaN)
+  const seconds = Number(header('retry-after') ?? Number.NaN)
   if (seconds >= 0) details.retry_after = seconds
   return new XQueueError(code, String(problem.detail ?? statusText), details)
 }

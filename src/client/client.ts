@@ -180,15 +180,19 @@ export class Client<H extends Handlers> {
   }
 }
 
-/**
- * `createClient<typeof handlers>('http://localhost:8080')`: import the handlers as a type only. A server with access
- * control wants a `key`; default that of the environment, XQUEUE_KEY.
- */
+export interface ClientOptions {
+  /** For a server with access control; default that of the environment, XQUEUE_KEY. */
+  key?: string | undefined
+  /** Makes the calls; default `node:http` on Node.js, unless the global `fetch` was adapted, and `fetch` elsewhere. */
+  fetch?: typeof fetch | undefined
+}
+
+/** `createClient<typeof handlers>('http://localhost:8080')`: import the handlers as a type only. */
 export function createClient<H extends Handlers>(
   server = 'http://127.0.0.1:8080',
-  { key = keyOfEnvironment() }: { key?: string | undefined } = {},
+  { key = keyOfEnvironment(), fetch }: ClientOptions = {},
 ): Client<H> {
-  return new Client({ url: server, key: key ?? null })
+  return new Client({ url: server, key: key ?? null, fetch })
 }
 
 function pathOf(id: string): string {

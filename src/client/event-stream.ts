@@ -75,7 +75,7 @@ export async function* changesJson(
         ...(last === null ? {} : { 'Last-Event-ID': last }),
       }
       const signals = AbortSignal.any(signal ? [signal, leave.signal] : [leave.signal])
-      const response = await fetch(url, { headers, signal: signals }).catch(() => null)
+      const response = await (server.fetch ?? fetch)(url, { headers, signal: signals }).catch(() => null)
       if (response?.ok && response.body) {
         last ??= response.headers.get('last-event-id')
         opened?.()

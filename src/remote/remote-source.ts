@@ -1,4 +1,4 @@
-import { call, type Server } from '../client/call.ts'
+import { type CallOptions, call, type Server } from '../client/call.ts'
 import type { HandlerSettings, Lease, Turn, TurnAnswer, WorkerIdentity } from '../queue/queue.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { Predecessor } from '../task/flow.ts'
@@ -30,7 +30,7 @@ type Undeclared = (types: readonly string[], why: string) => void
 /** Refusals of a server that does not take settings of handlers: for this key, or in its version. */
 const UNDECLARED: readonly string[] = ['forbidden', 'not_found', 'method_not_allowed']
 
-/** A call that waits for tasks. */
+/** A call that waits for tasks, or, with none wanted, only for requests to cancel running ones. */
 interface Waiting {
   want: number
   /** Whether a turn waits for its end. */
@@ -41,7 +41,8 @@ interface Waiting {
 
 /**
  * A server as the source of a worker's tasks. A call that waits stays open while its worker reports: closing it could
- * lose a task that is on its way. The turn ends without it, and a later turn returns its tasks.
+ * lose a task that is on its way, and would cost its connection. The turn ends without it, and a later turn returns
+ * what it brings.
  */
 export class RemoteSource implements TaskSource {
   readonly url: string
@@ -49,6 +50,8 @@ export class RemoteSource implements TaskSource {
   readonly turnsAtOnce = 2
   readonly #server: Server
   #waiting: Waiting | null = null
+  /** Opened by a full worker; it stays open when the worker has room again. */
+  #watching: Waiting | null = null
   /** Taken, and not returned yet. */
   #leases: Lease[] = []
   #cancelRequested: string[] = []
@@ -115,6 +118,7 @@ export class RemoteSource implements TaskSource {
 
   /** Gives back tasks that were on their way. The server forgets the worker by itself. */
   async #leave({ worker }: Turn): Promise<TurnAnswer> {
+    this.#watching?.close()
     await this.#waiting?.ended.catch(() => undefined)
     const leases = this.#leases.splice(0)
     const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'released' } as const }))
@@ -150,23 +154,37 @@ export class RemoteSource implements TaskSource {
 
   /** Waits for a call that waits for tasks, until the signal aborts. */
   async #wait({ worker, want, signal }: Turn): Promise<void> {
-    const waiting = this.#waiting ?? this.#open(worker, want)
-    waiting.isAwaited = true
+    const own = want === 0 ? this.#watch(worker) : this.#claim(worker, want)
+    own.isAwaited = true
     const aborted = Promise.withResolvers<void>()
     const leave = () => aborted.resolve()
     if (signal?.aborted) leave()
     signal?.addEventListener('abort', leave, { once: true })
     try {
-      await Promise.race([waiting.ended, aborted.promise])
-      // Without tasks on their way, nothing is lost.
-      if (want === 0) waiting.close()
+      await Promise.race([this.#waiting?.ended, this.#watching?.ended, aborted.promise].filter((one) => one))
     } finally {
-      waiting.isAwaited = false
+      own.isAwaited = false
       signal?.removeEventListener('abort', leave)
     }
   }
 
-  #open(worker: WorkerIdentity, want: number): Waiting {
+  #claim(worker: WorkerIdentity, want: number): Waiting {
+    const over = () => {
+      this.#waiting = null
+    }
+    this.#waiting ??= this.#open(worker, want, over)
+    return this.#waiting
+  }
+
+  #watch(worker: WorkerIdentity): Waiting {
+    const over = () => {
+      this.#watching = null
+    }
+    this.#watching ??= this.#open(worker, 0, over)
+    return this.#watching
+  }
+
+  #open(worker: WorkerIdentity, want: number, over: () => void): Waiting {
     const closing = new AbortController()
     const take = async () => {
       try {
@@ -176,15 +194,13 @@ export class RemoteSource implements TaskSource {
       } catch (error) {
         if (!closing.signal.aborted) throw error
       } finally {
-        if (this.#waiting === waiting) this.#waiting = null
+        over()
       }
     }
-    const waiting: Waiting = { want, isAwaited: false, ended: Promise.resolve(), close: () => closing.abort() }
-    this.#waiting = waiting
-    waiting.ended = take()
+    const ended = take()
     // The turn that waits for it reports the error; another turn makes its own call.
-    waiting.ended.catch(() => undefined)
-    return waiting
+    ended.catch(() => undefined)
+    return { want, isAwaited: false, ended, close: () => closing.abort() }
   }
 
   #keep({ leases, cancel_requested = [] }: TurnJson, aheadMs: number): void {
@@ -202,7 +218,7 @@ export class RemoteSource implements TaskSource {
 
   async #post<T>(path: string, text: string, signal?: AbortSignal): Promise<T> {
     const timeout = AbortSignal.timeout(TIMEOUT_MS)
-    const answered = (headers: Headers) => this.#compareClocks(Date.parse(headers.get('Date') ?? ''))
+    const answered: CallOptions['answered'] = ({ header }) => this.#compareClocks(Date.parse(header('date') ?? ''))
     const options = {
       text,
       repeatable: true,

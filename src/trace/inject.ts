@@ -26,12 +26,13 @@ export function contextHeaders(): Record<string, string> | null {
   if (!api) return null
   const headers: Record<string, string> = {}
   // An instrumented `fetch` adds the headers itself, and two `traceparent` headers are invalid.
-  if (isFetchInstrumented() || !api.context) return headers
+  if (isFetchTraced() || !api.context) return headers
   api.propagation?.inject(api.context.active(), headers, SETTER)
   return headers
 }
 
-function isFetchInstrumented(): boolean {
+/** Whether calls of `fetch` are traced; then they carry the trace context already. */
+export function isFetchTraced(): boolean {
   const channels = globalThis.process?.getBuiltinModule?.('node:diagnostics_channel')
   return channels?.hasSubscribers('undici:request:create') ?? false
 }
