@@ -112,15 +112,21 @@ export class UnsentLogs {
 }
 
 /** Never throws: a handler may log anything. */
-function lineOf(time: number, level: LogLevel, bound: object, [first, second, ...rest]: unknown[]): string {
-  const isError = first instanceof Error
+function lineOf(time: number, level: LogLevel, bound: object, args: readonly unknown[]): string {
+  try {
+    const { message, fields } = partsOf(bound, args)
+    return withoutTokens(logText(time, level, message, fieldsText(fields)))
+  } catch (error) {
+    return withoutTokens(logText(time, level, '', JSON.stringify({ unreadable: describeError(error) })))
+  }
+}
+
+function partsOf(bound: object, [first, second, ...rest]: readonly unknown[]): { message: string; fields: object } {
   const isText = typeof first !== 'object' || first === null
-  const fields = isText ? bound : { ...bound, ...(isError ? { err: first } : first) }
-  const format = isText ? first : second
-  const values = isText ? [second, ...rest] : rest
-  const err = (fields as { err?: unknown }).err
-  const message = format === undefined ? (err instanceof Error ? err.message : '') : filled(String(format), values)
-  return withoutTokens(logText(time, level, message, fieldsText(fields)))
+  const fields: { err?: unknown } = isText ? bound : { ...bound, ...(first instanceof Error ? { err: first } : first) }
+  const [format, values] = isText ? [first, [second, ...rest]] : [second, rest]
+  if (format !== undefined) return { message: filled(String(format), values), fields }
+  return { message: fields.err instanceof Error ? fields.err.message : '', fields }
 }
 
 /** Replaces `%s`, `%d`, `%i`, `%f`, `%j`, `%o` and `%O` in order, as Pino does. */
@@ -136,19 +142,13 @@ function filled(format: string, values: unknown[]): string {
 
 /** The JSON of fields, '' for none; an error is its stack with its causes. */
 function fieldsText(fields: object): string {
-  try {
-    const names = Object.keys(fields)
-    if (names.length === 0) return ''
-    const readable: Record<string, unknown> = {}
-    for (const name of names) {
-      const value = (fields as Record<string, unknown>)[name]
-      readable[name] = value instanceof Error ? describeError(value) : typeof value === 'bigint' ? String(value) : value
-    }
-    const outcome = write(readable)
-    if ('written' in outcome) return outcome.written.text
-    const { path, message } = outcome.fault
-    return JSON.stringify({ unreadable: `${joined('fields', path)} ${message}` })
-  } catch (error) {
-    return JSON.stringify({ unreadable: describeError(error) })
-  }
+  const entries = Object.entries(fields)
+  if (entries.length === 0) return ''
+  const readable = entries.map(([name, value]): [string, unknown] => {
+    return [name, value instanceof Error ? describeError(value) : typeof value === 'bigint' ? String(value) : value]
+  })
+  const outcome = write(Object.fromEntries(readable))
+  if ('written' in outcome) return outcome.written.text
+  const { path, message } = outcome.fault
+  return JSON.stringify({ unreadable: `${joined('fields', path)} ${message}` })
 }

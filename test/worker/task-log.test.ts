@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 import { expect, it } from 'vitest'
-import { LOG_LIMITS } from '../../src/task/log-line.ts'
+import { isStorableLine, LOG_LIMITS, logLineOf, logText } from '../../src/task/log-line.ts'
 import { keptLog, UnsentLogs } from '../../src/worker/task-log.ts'
 
 /** The timer fires when the test says so. */
@@ -84,4 +84,134 @@ it.each<[unknown[], string]>([
   )
   ;(log.error as (...args: unknown[]) => void)(...args)
   expect(lines).toEqual([expect.stringContaining(JSON.stringify(message))])
+})
+
+/** The lines that are kept of calls of a log, parsed. */
+function kept(call: (log: ReturnType<typeof keptLog>) => void, level = 'silent') {
+  const lines: string[] = []
+  const written: string[] = []
+  const logger = pino({ level, base: null }, { write: (line) => void written.push(line) })
+  call(
+    keptLog(
+      logger,
+      (line) => lines.push(line),
+      () => 0,
+    ),
+  )
+  const place = { n: 1, delivery: 1, attempt: 1 }
+  return { lines: lines.map((text) => logLineOf({ ...place, text })), written: written.length }
+}
+
+it('keeps lines from info on, and lower ones that the process writes as well', () => {
+  const all = (log: ReturnType<typeof keptLog>) => {
+    log.trace('1')
+    log.debug('2')
+    log.info('3')
+    log.warn('4')
+    log.error('5')
+    log.fatal('6')
+  }
+  const levels = (level: string) => {
+    const { lines, written } = kept(all, level)
+    return [lines.map((line) => line.level).join(' '), written]
+  }
+  expect(levels('silent')).toEqual(['info warn error fatal', 0])
+  expect(levels('error')).toEqual(['info warn error fatal', 2])
+  expect(levels('debug')).toEqual(['debug info warn error fatal', 5])
+})
+
+it('keeps the fields of a line and of the log that it is written with', () => {
+  const { lines } = kept((log) => {
+    const child = log.child({ a: 1, b: 2 }).child({ b: 3 })
+    child.info('of the log')
+    child.info({ c: 4, a: 5 }, 'and its own')
+    child.info({ c: 4 })
+    child.error(new TypeError('no'))
+    child.error({ err: new TypeError('no') }, 'instead')
+    log.info(null as never)
+    log.info('big %s', ...([1n, 2] as never[]))
+    log.info({ n: 1n }, 'big')
+  })
+  const stack = expect.stringMatching(/^TypeError: no\n {4}at /)
+  const place = { n: 1, delivery: 1, attempt: 1, time: '1970-01-01T00:00:00.000Z' }
+  expect(lines).toEqual([
+    { ...place, level: 'info', message: 'of the log', fields: { a: 1, b: 3 } },
+    { ...place, level: 'info', message: 'and its own', fields: { a: 5, b: 3, c: 4 } },
+    { ...place, level: 'info', message: '', fields: { a: 1, b: 3, c: 4 } },
+    { ...place, level: 'error', message: 'no', fields: { a: 1, b: 3, err: stack } },
+    { ...place, level: 'error', message: 'instead', fields: { a: 1, b: 3, err: stack } },
+    { ...place, level: 'info', message: 'null', fields: null },
+    { ...place, level: 'info', message: 'big 1', fields: null },
+    { ...place, level: 'info', message: 'big', fields: { n: '1' } },
+  ])
+})
+
+it('says why fields cannot be read, and masks tokens', () => {
+  const failing = {
+    get a() {
+      throw new Error('no getter')
+    },
+  }
+  const { lines } = kept((log) => {
+    log.info({ deep: { n: Number.NaN, big: 1n } }, 'x')
+    log.info(failing, 'y')
+    log.info({ key: `xq_${'a'.repeat(43)}` }, `with xq_${'b'.repeat(43)}`)
+  })
+  expect(lines.map(({ message, fields }) => [message, fields])).toEqual([
+    ['x', { unreadable: expect.stringMatching(/^fields\.deep\.n is NaN, which JSON/) }],
+    ['', { unreadable: expect.stringMatching(/^Error: no getter/) }],
+    ['with [token]', { key: '[token]' }],
+  ])
+})
+
+it('cuts a long message, and leaves its fields out', () => {
+  const parse = (text: string) => logLineOf({ n: 1, delivery: 1, attempt: 1, text })
+  const head = logText(0, 'info', '', '').length
+  const room = LOG_LIMITS.lineBytesMax - head
+  expect(parse(logText(0, 'info', 'x'.repeat(room), '')).message).toHaveLength(room)
+  expect(parse(logText(0, 'info', 'x', '{"a":1}')).fields).toEqual({ a: 1 })
+  for (const char of ['x', 'é', '\u0000', '\ud83d']) {
+    const text = logText(0, 'info', char.repeat(room + 1), '{"a":1}')
+    const kept = Math.floor((LOG_LIMITS.lineBytesMax - 100) / 6)
+    expect(parse(text)).toMatchObject({ message: `${char.toWellFormed().repeat(kept)}… (cut)`, fields: null })
+    expect(isStorableLine(text)).toBe(true)
+    expect(Buffer.byteLength(text)).toBeLessThanOrEqual(LOG_LIMITS.lineBytesMax)
+  }
+})
+
+it('stores lines of text within their bounds', () => {
+  const max = LOG_LIMITS.storedLineBytesMax
+  const storable = ['x', 'x'.repeat(max), 'é'.repeat(max / 2)]
+  const others = ['x'.repeat(max + 1), 'é'.repeat(max / 2 + 1), 'a\nb', 'a\ud83d', 7, null, undefined]
+  expect(storable.map(isStorableLine)).toEqual(storable.map(() => true))
+  expect(others.map(isStorableLine)).toEqual(others.map(() => false))
+})
+
+it('is silent after it was closed or its lines were forgotten, and calls once for many lines', () => {
+  const { logs, fire, dueTimes } = unsent()
+  logs.add('a', '1')
+  logs.add('b', '2')
+  fire()
+  expect(dueTimes()).toBe(1)
+  logs.forget('a')
+  expect(logs.take([])).toEqual([{ lease: 'b', lines: ['2'], skipped: 0 }])
+  // They are due once: later lines wait for their own time.
+  logs.add('a', '3')
+  expect(logs.take([])).toEqual([])
+  fire()
+  expect([dueTimes(), logs.take([])]).toEqual([2, [{ lease: 'a', lines: ['3'], skipped: 0 }]])
+})
+
+it('keeps a line that alone is longer than all may be, and counts those before it also after they came back', () => {
+  const { logs } = unsent()
+  logs.add('a', 'x')
+  logs.add('a', 'y'.repeat(LOG_LIMITS.bytesMax + 1))
+  const taken = logs.take([{ lease: 'a' }])
+  expect([taken[0]!.lines.length, taken[0]!.skipped]).toEqual([1, 1])
+  logs.add('a', 'z')
+  logs.restore(taken)
+  const [log] = logs.take([{ lease: 'a' }])
+  expect([log!.lines, log!.skipped]).toEqual([['z'], 2])
+  logs.restore([{ lease: 'b', lines: ['1'] }])
+  expect(logs.take([{ lease: 'b' }])).toEqual([{ lease: 'b', lines: ['1'], skipped: 0 }])
 })
