@@ -1,13 +1,13 @@
+import { Type } from 'typebox'
 import { type GroupTurns, type HandlerSettings, type LimitSettings, refuseLimitChange } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
-import { Type } from '../task/json-schema.ts'
 import type { Retention } from '../task/retention.ts'
 import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
 import { FINAL_STATUSES, type FinalStatus } from '../task/status.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, TypeNameSchema, UsesSchema } from '../task/task-input.ts'
-import { type Uses, unitsAboveMax, usesErrors } from '../task/uses.ts'
+import { USES_LIMITS, type Uses, unitsAboveMax, usesErrors } from '../task/uses.ts'
 import { listOf } from './fields.ts'
 import { NamedLimits } from './named-limits.ts'
 import { NamedTypes } from './named-types.ts'
@@ -32,6 +32,7 @@ const HandlerInputSchema = Type.Object(
     uses: optional(UsesSchema),
     limits: optional(
       Type.Record(
+        Type.String({ minLength: 1, maxLength: USES_LIMITS.nameCharsMax }),
         Type.Object(
           { max: optional(MaxSchema), rate: optional(RateInputSchema) },
           { ...closed, title: 'DeclaredLimit' },

@@ -1,5 +1,5 @@
+import { Type } from 'typebox'
 import { invalidField } from '../task/errors.ts'
-import { Type } from '../task/json-schema.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { durationOf } from '../task/task-input.ts'
 import { USES_LIMITS } from '../task/uses.ts'
