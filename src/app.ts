@@ -12,7 +12,6 @@ import { IdentityProvider } from './access/identity-provider.ts'
 import { admitListeners } from './access/listeners.ts'
 import { Newcomers } from './access/newcomers.ts'
 import type { Config } from './config/config.ts'
-import { createLive } from './notify/create-live.ts'
 import type { Live } from './notify/live.ts'
 import { encrypted } from './queue/encrypted-queue.ts'
 import { Encryption } from './queue/encryption.ts'
@@ -28,7 +27,6 @@ import { PATIENCE } from './server/connections.ts'
 import { limitStates } from './server/limit-targets.ts'
 import { attemptMetrics, outageMetrics } from './server/metrics.ts'
 import type { ServerOptions } from './server/route.ts'
-import { createServer } from './server/server.ts'
 import { Starting } from './server/starting.ts'
 import { readFigures } from './server/system.ts'
 import { type Bounds, boundsText } from './task/bounds.ts'
@@ -111,7 +109,7 @@ export async function startApp(
     const audit = access && new AuditLog(logger)
     if (audit) stops.add(async () => audit.close())
     const own = ownOf(config, queue, logger, { worker, access, audit, tls })
-    const live = liveOf(config, parts, own)
+    const live = await liveOf(config, parts, own)
     const stalls = parts.server ? new Stalls({ queue, afterMs: config.stallAfterMs, logger }) : null
     const server = parts.server && (await serverOf(config, own, { access, audit, handlers, registry, live, stalls }))
     let address: string | null = null
@@ -267,11 +265,13 @@ function ownOf(
 
 type Own = ReturnType<typeof ownOf>
 
-function serverOf(
+async function serverOf(
   { basePath, corsOrigins, trustedProxies, identity, admission }: Config,
   own: Own,
   rest: Pick<ServerOptions, 'access' | 'audit' | 'handlers' | 'registry' | 'live' | 'stalls'>,
 ): Promise<FastifyInstance> {
+  // Loaded here, because it takes a third of the start of a process, and a worker needs no server.
+  const { createServer } = await import('./server/server.ts')
   const provider = identity && { provider: new IdentityProvider(identity), redirectUrl: identity.redirectUrl }
   return createServer({
     ...own,
@@ -306,7 +306,7 @@ async function outagesOf(
 }
 
 /** The broker is embedded in servers only; every process can publish to an external one. */
-function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
+async function liveOf(config: Config, { server }: Parts, own: Own): Promise<Live | null> {
   const {
     mqtt,
     mqttPrefix: prefix,
@@ -316,6 +316,7 @@ function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
     mqttClientId: clientId,
   } = config
   if (mqtt === 'off' || (mqtt === 'embedded' && !server)) return null
+  const { createLive } = await import('./notify/create-live.ts')
   const { host, mqttPort: port, mqttOrigins: origins, mqttPublicUrl: publicUrl, retention } = config
   const startedAt = performance.now()
   const statsBy = (queue: Queue) => readFigures(queue, own.instanceId, startedAt)
