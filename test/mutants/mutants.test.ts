@@ -1,12 +1,15 @@
-import { readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { closeAfterwards } from '../fixtures/closing.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { root } from '../fixtures/root.ts'
+import { Tree } from '../mutations/tree.ts'
 import { EQUIVALENT, lineOf } from './equivalent.ts'
 import { Lane } from './lane.ts'
 import { mutantsOf, shown } from './mutants.ts'
 import { mutantsOfTokens, withLuaHits } from './tokens.ts'
+import { withoutBroken } from './types.ts'
 import { mutantsOfTypeScript, withHits } from './typescript.ts'
 
 const applied = (text: string, changes: readonly { start: number; end: number; to: string }[]) =>
@@ -120,4 +123,47 @@ describe('on a copy of the sources', () => {
     expect(await lane.notice({ ...deadly, to: "process.kill(process.ppid, 'SIGKILL');" })).toBe('the tests do not end')
     expect(await notice('if (true) {')).toBe(null)
   })
+})
+
+it('leaves out the mutants that do not compile, also where several of a file are checked at once', async () => {
+  const folder = temporaryFolder()
+  const text = [
+    'export function first(a: number | null): number {',
+    '  if (a === null) return 0',
+    '  return a + 1',
+    '}',
+    'export function second(list: readonly string[]): number {',
+    '  const found = list.find(',
+    "    (one) => one !== '',",
+    '  )',
+    '  if (!found) return 0',
+    '  return found.length',
+    '}',
+    'export function third(value: unknown): string {',
+    "  return typeof value === 'string' ? value : ''",
+    '}',
+  ].join('\n')
+  mkdirSync(join(folder, 'src/task'), { recursive: true })
+  writeFileSync(join(folder, 'src/task/all.ts'), text)
+  const compilerOptions = { strict: true, module: 'nodenext', target: 'esnext', types: [] }
+  writeFileSync(join(folder, 'tsconfig.build.json'), JSON.stringify({ compilerOptions, include: ['src'] }))
+  const tree = { folder, run: Tree.prototype.run }
+  const all = mutantsOf(folder, 'src/')
+  const whole = await withoutBroken(tree, all)
+  const alone = []
+  for (const mutant of all) alone.push(...(await withoutBroken(tree, [mutant])))
+  expect(whole).toEqual(alone)
+  const broken = all.filter((mutant) => !whole.includes(mutant)).map(({ line, operator }) => `${line} ${operator}`)
+  expect(broken).toEqual([
+    '2 condition true',
+    '2 condition false',
+    '2 === to !==',
+    '7 !== to ===',
+    '9 condition true',
+    '9 condition false',
+    '13 condition true',
+    '13 condition false',
+    '13 === to !==',
+    '13 empty text',
+  ])
 })
