@@ -20,7 +20,7 @@ export interface TypeRules extends TypeRecord {
 }
 
 /** A worker row and its types are written again only when they are this old, not with every turn. */
-const TOUCH_MS = 5_000
+const TOUCH_MS = 20_000
 /** Searches for unused types in the time after which a type counts as unused. */
 const FORGETS_PER_TTL = 24
 /** Who has set a limit, as stored. */
