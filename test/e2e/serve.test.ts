@@ -25,6 +25,8 @@ const target = createServer(async (request, response) => {
   const calls = received.filter(({ url }) => url === request.url).length
   if (request.url === '/busy' && calls === 1) response.writeHead(429, { 'Retry-After': '0' })
   else if (request.url === '/gone') response.writeHead(404)
+  // Its first six callers are killed while they wait.
+  else if (request.url === '/held' && calls <= 6) return
   response.end('{"ok":true}')
 })
 const smtp = new SMTPServer({
@@ -130,15 +132,19 @@ it('writes mail to the outbox without an SMTP server, and calls no private addre
 })
 
 it('finishes each task once after it was killed in the middle and started again', async () => {
-  await serve('killed.db', '--lease', '1s')
-  const ids = await Promise.all(Array.from({ length: 6 }, () => submit('example', { duration: 0.5 })))
-  await vi.waitFor(async () => expect((await task(ids[0]!)).status).toBe('processing'))
+  const flags = ['--lease', '1s', '--http-allow-private', 'true']
+  await serve('killed.db', ...flags)
+  const ids = await Promise.all(Array.from({ length: 6 }, () => submit('http', { url: `${targetUrl}/held` })))
+  await vi.waitFor(() => expect(received.filter(({ url }) => url === '/held')).toHaveLength(6), { timeout: 30_000 })
   child!.kill('SIGKILL')
   await once(child!, 'close')
-  await serve('killed.db', '--lease', '1s')
-  const tasks = await Promise.all(ids.map((id) => until(id, 'success')))
-  expect(tasks.map((found: Found) => found.attempts)).toEqual(ids.map(() => 1))
-  expect(tasks.some((found: Found) => found.deliveries === 2)).toBe(true)
+  await serve('killed.db', ...flags)
+  for (const id of ids) {
+    const { attempts, deliveries } = await until(id, 'success')
+    expect(attempts).toBe(1)
+    // A busy machine may lose the short lease once more.
+    expect(deliveries).toBeGreaterThan(1)
+  }
 })
 
 it('releases running tasks at SIGTERM, and exits with 0', async () => {
