@@ -24,6 +24,7 @@ import { healthContract } from './health.ts'
 import { historyContract } from './history.ts'
 import { holdsContract } from './holds.ts'
 import { keysContract } from './keys.ts'
+import { leasesContract } from './leases.ts'
 import { limitsContract } from './limits.ts'
 import { listContract } from './list.ts'
 import { logsContract } from './logs.ts'
@@ -66,6 +67,7 @@ const METHODS: readonly ((fixture: Fixture) => void)[] = [
   submitContract,
   admissionContract,
   turnContract,
+  leasesContract,
   sweepContract,
   cancelContract,
   retryContract,

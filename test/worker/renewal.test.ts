@@ -7,7 +7,7 @@ import { XQueueError } from '../../src/task/errors.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { renewLeases } from '../../src/worker/renewal.ts'
 import { PROCESS } from '../../src/worker/runtime.ts'
-import { SharedLeases } from '../../src/worker/shared-leases.ts'
+import { isHeldOn, SharedLeases } from '../../src/worker/shared-leases.ts'
 import type { TaskSource } from '../../src/worker/task-source.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { openTestQueue } from '../fixtures/server.ts'
@@ -33,7 +33,12 @@ class StepTime {
 }
 
 /** Renews one lease until `turn` has been called `calls` times. */
-async function renew(time: StepTime, calls: number, turn: (call: number) => Promise<number>): Promise<string[]> {
+async function renew(
+  time: StepTime,
+  calls: number,
+  turn: (call: number) => Promise<number>,
+  key?: string | null,
+): Promise<string[]> {
   const board = new SharedLeases(1)
   board.add('task.1', LEASE_MS)
   const stop = new AbortController()
@@ -47,7 +52,7 @@ async function renew(time: StepTime, calls: number, turn: (call: number) => Prom
       return { renewed: [{ expiresAt: await turn(call), cancelRequested: false }] }
     },
   }
-  const input = { engineUrl: '', key: undefined, worker: WORKER, board: board.memory, leaseMs: LEASE_MS }
+  const input = { engineUrl: '', key, worker: WORKER, board: board.memory, leaseMs: LEASE_MS }
   await renewLeases(source as unknown as TaskSource, input, stop.signal, (leases) => lost.push(...leases), time)
   return lost
 }
@@ -62,6 +67,63 @@ it('repeats a failed renewal while the lease is still valid', async () => {
   })
   expect(calledAt.at(-1)! - calledAt[0]!).toBeLessThan(LEASE_MS)
   expect(lost).toEqual([])
+})
+
+it('renews at once, and then three times per lease; those of a server for as long as its answers say', async () => {
+  const pauses = async (leaseMs: number, key?: string | null) => {
+    const time = new StepTime()
+    await renew(time, 4, async () => time.at + leaseMs, key)
+    return time.pauses
+  }
+  expect(await pauses(LEASE_MS)).toEqual([0, 500, 500, 500])
+  // The answers of a store change nothing.
+  expect(await pauses(9_000)).toEqual([0, 500, 500, 500])
+  expect(await pauses(9_000, null)).toEqual([0, 3_000, 3_000, 3_000])
+  expect(await pauses(9_000, 'xq_key')).toEqual([0, 3_000, 3_000, 3_000])
+  expect(await pauses(300, null)).toEqual([0, 200, 200, 200])
+  // It was over before its answer was read.
+  expect(await pauses(0)).toEqual([0, 10, 10, 10])
+})
+
+it('repeats a failed renewal after a thirtieth of the lease, or sooner', async () => {
+  const pauses = async (key?: string | null) => {
+    const time = new StepTime()
+    const failing = async () => Promise.reject(new XQueueError('engine_unavailable', 'away'))
+    await renew(time, 3, failing, key)
+    return time.pauses
+  }
+  expect(await pauses()).toEqual([0, 50, 50])
+  expect(await pauses(null)).toEqual([0, 50, 50])
+})
+
+it('waits for leases, and reports those that are no longer held', async () => {
+  const time = new StepTime()
+  const board = new SharedLeases(3)
+  const stop = new AbortController()
+  const lost: string[][] = []
+  const asked: (readonly unknown[])[] = []
+  const turn = async ({ want, renewals = [] }: Turn) => {
+    asked.push([want, ...renewals.map(({ lease }) => lease)])
+    if (asked.length === 2) stop.abort()
+    const held = { expiresAt: time.at + LEASE_MS, cancelRequested: false }
+    return { renewed: renewals.map(({ lease }) => (lease === 'b.2' ? null : held)) }
+  }
+  const after = (ms: number, run: () => void) => {
+    // The first lease comes during the second pause.
+    if (time.pauses.length === 1) for (const lease of ['a.1', 'b.2', 'c.3']) board.add(lease, 1)
+    return time.after(ms, run)
+  }
+  const input = { engineUrl: '', key: undefined, worker: WORKER, board: board.memory, leaseMs: LEASE_MS }
+  const source = { turn } as unknown as TaskSource
+  await renewLeases(source, input, stop.signal, (leases) => lost.push(leases), { now: time.now, after })
+  expect(time.pauses).toEqual([500, 500, 500])
+  expect(asked).toEqual([
+    [0, 'a.1', 'b.2', 'c.3'],
+    [0, 'a.1', 'b.2', 'c.3'],
+  ])
+  expect(lost).toEqual([['b.2'], ['b.2']])
+  const isHeld = (lease: string, slot: number) => isHeldOn(board.memory, { slot, lease }, time.at)
+  expect([isHeld('a.1', 0), isHeld('b.2', 1), isHeld('c.3', 2)]).toEqual([true, false, true])
 })
 
 it('keeps the leases during an outage of the store, however long', async () => {
