@@ -10,6 +10,8 @@ let rates: CallRates
 beforeEach(async () => {
   const queue = await openTestQueue()
   vi.useFakeTimers({ toFake: ['performance'] })
+  // The clock does not begin at 0.
+  vi.advanceTimersByTime(10_000)
   asked = []
   failing = false
   const countCalls: Queue['countCalls'] = (id, rate, calls) => {

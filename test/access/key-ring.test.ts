@@ -14,6 +14,8 @@ let ring: KeyRing
 beforeEach(async () => {
   queue = await openTestQueue()
   vi.useFakeTimers({ toFake: ['Date', 'performance'] })
+  // The clock does not begin at 0.
+  vi.advanceTimersByTime(10_000)
   reads = 0
   failing = false
   const keys: Queue['keys'] = (change) => {
