@@ -27,9 +27,10 @@ export function initCommand(): Command {
   return withExamples(command, 'xqueue init my-queue', 'npx xqueue init my-queue --javascript')
 }
 
-/** For a shell. */
+/** For a shell; the one of Windows knows double quotes only. */
 function quoted(path: string): string {
-  return /^[\w./\\:@-]+$/.test(path) ? path : `"${path}"`
+  if (/^[\w./\\:@-]+$/.test(path)) return path
+  return process.platform === 'win32' ? `"${path}"` : `'${path.replaceAll("'", `'\\''`)}'`
 }
 
 type Language = 'ts' | 'js'

@@ -84,7 +84,8 @@ export function toXQueueError(error: FastifyError, request?: FastifyRequest): XQ
   if (error.validation) {
     const errors = withoutAlternatives(meant(error.validation)).slice(0, ERRORS_MAX).map(fieldErrorOf)
     const first = errors[0]
-    const detail = `${error.validationContext ?? 'request'}: ${first?.path || 'it'} ${first?.message}`
+    const context = error.validationContext ?? 'request'
+    const detail = first?.path ? `${context}: ${first.path} ${first.message}` : `the ${context} ${first?.message}`
     return new XQueueError('invalid_request', detail, { errors })
   }
   const code = FASTIFY_CODES[error.code]
@@ -166,6 +167,12 @@ function fieldErrorOf(error: Validation): FieldError {
   }
 }
 
+/** A JSON type in words. */
+function aValueOf(type: unknown): string {
+  if (type === 'null') return 'null'
+  return /^[aio]/.test(String(type)) ? `an ${type}` : `a ${type}`
+}
+
 /** Replaces messages of Ajv that describe the schema instead of the value. */
 function inOurWords({ keyword, params, schema }: Validation): {
   field?: string | undefined
@@ -192,7 +199,7 @@ function inOurWords({ keyword, params, schema }: Validation): {
       return { told: `has equal entries at ${Math.min(i, j)} and ${Math.max(i, j)}: use each once` }
     }
     case 'type':
-      return { told: Array.isArray(schema) ? `must be ${schema.join(' or ')}` : undefined }
+      return { told: `must be ${[schema].flat().map(aValueOf).join(' or ')}` }
     case 'anyOf':
       return { told: 'lacks one of the alternative fields' }
     default:

@@ -6,6 +6,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -181,6 +182,14 @@ it('writes a project in JavaScript, which its comments check', async () => {
   expect(ask(process.execPath, 'in-javascript/submit.js', 'Bo')).toBe('Hello, Bo!\n')
   expect(await stop()).toBe(0)
   rmSync(folder, { recursive: true })
+})
+
+it("prints commands that reach the new project, whatever a shell would do with its folder's name", () => {
+  const name = 'it\'s $HOME "new"'
+  const commands = run(xqueue, ['init', '--javascript', name], project)
+  const [enter] = commands.match(/^ {2}cd .*$/m)!
+  expect(run('sh', ['-c', `${enter} && pwd -P`], project)).toBe(`${realpathSync(join(project, name))}\n`)
+  rmSync(join(project, name), { recursive: true })
 })
 
 it(

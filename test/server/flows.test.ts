@@ -146,9 +146,9 @@ describe('an invalid predecessor', () => {
     ['the same index twice', places([], [0, 0]), 'tasks[1].after', 'has equal entries at 0 and 1: use each once'],
     ['the same id twice', places(['x', 'y', 'x']), 'tasks[0].after', 'has equal entries at 0 and 2'],
     ['a negative index', places([], [-1]), 'tasks[1].after[0]', 'must be >= 0'],
-    ['a fractional index', places([], [0.5]), 'tasks[1].after[0]', 'must be string or integer'],
-    ['a value that is neither', places([], [null]), 'tasks[1].after[0]', 'must be string or integer'],
-    ['a value that is not a list', [{ type: 'fetch', after: 'x' }], 'tasks[0].after', 'must be array'],
+    ['a fractional index', places([], [0.5]), 'tasks[1].after[0]', 'must be a string or an integer'],
+    ['a value that is neither', places([], [null]), 'tasks[1].after[0]', 'must be a string or an integer'],
+    ['a value that is not a list', [{ type: 'fetch', after: 'x' }], 'tasks[0].after', 'must be an array'],
     [
       'an unknown policy',
       [{ type: 'fetch', on_failure: 'stop' }],

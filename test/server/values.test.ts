@@ -145,13 +145,13 @@ it.each([
 })
 
 it.each([
-  ['/tasks', '[{"type":"plain"}]', '', 'body: it must be object'],
-  ['/tasks', '"plain"', '', 'body: it must be object'],
-  ['/tasks/batch', '{"tasks":["plain"]}', 'tasks[0]', 'body: tasks[0] must be object'],
-  ['/schedules', '[]', '', 'body: it must be object'],
+  ['/tasks', '[{"type":"plain"}]', '', 'the body must be an object'],
+  ['/tasks', '"plain"', '', 'the body must be an object'],
+  ['/tasks/batch', '{"tasks":["plain"]}', 'tasks[0]', 'body: tasks[0] must be an object'],
+  ['/schedules', '[]', '', 'the body must be an object'],
 ])('reports only that the value at %s must be an object: %s', async (path, text, at, detail) => {
   const { status, body } = await post(path, text)
-  expect([status, body.errors, body.detail]).toEqual([400, [{ path: at, message: 'must be object' }], detail])
+  expect([status, body.errors, body.detail]).toEqual([400, [{ path: at, message: 'must be an object' }], detail])
 })
 
 it.each(['0001-01-01T00:00:00Z', '1969-12-31T23:59:59.999Z', '2020-01-01T00:00:00+14:00'])(
@@ -167,7 +167,7 @@ it.each([
   ['limit=-1', 'limit', 'must be >= 1'],
   ['offset=-1', 'offset', 'must be >= 0'],
   ['limit=1000000000', 'limit', 'must be <= 1000'],
-  ['limit=ten', 'limit', 'must be integer'],
+  ['limit=ten', 'limit', 'must be an integer'],
   ['tag=customer', 'tag', 'must be key:value, such as customer:7'],
 ])('refuses the query %s with a reason', async (query, path, message) => {
   const answer = await server.get(`/tasks?${query}`)
