@@ -78,12 +78,8 @@ export function cascadesContract(fixture: Fixture): void {
       await submitAll(SUCCESSORS, () => ({ after: [id] }))
       await fixture.queue.cancel({ ids: [id] })
       const second = await fixture.opened.second()
-      try {
-        await watch(0, { queue: second })
-        expect((await second.stats()).counts).toMatchObject({ pending: 0, canceled: SUCCESSORS + 1 })
-      } finally {
-        await second.close()
-      }
+      await watch(0, { queue: second })
+      expect((await second.stats()).counts).toMatchObject({ pending: 0, canceled: SUCCESSORS + 1 })
     })
 
     it('informs all successors although retention removes it meanwhile', async () => {

@@ -37,7 +37,6 @@ export function configureLimitContract(fixture: Fixture): void {
       expect(await claimOther()).toEqual([])
       await set('gpu', { max: null })
       expect(names(await claimOther())).toBe('c d')
-      await other.close()
     })
 
     it('counts the units that other processes start and end', async () => {
@@ -53,7 +52,6 @@ export function configureLimitContract(fixture: Fixture): void {
       await turn([{ lease: leases[0]!.lease, outcome: { kind: 'success', result: null } }])
       expect(await next()).toBe('c')
       expect((await facts('gpu')).inUse).toBe(2)
-      await other.close()
     })
 
     it('keeps no task waiting that does not use it, whatever waits for it', async () => {

@@ -31,7 +31,6 @@ export function configureTypeContract(fixture: Fixture): void {
       expect((await limit('t', 5)).ceilings).toEqual(ceilings)
       const second = await fixture.opened.second()
       const [info, other] = await second.types({ names: ['t', 'u'] })
-      await second.close()
       expect([info!.ceilings, other!.ceilings]).toEqual([ceilings, {}])
     })
 
@@ -53,7 +52,6 @@ export function configureTypeContract(fixture: Fixture): void {
           retention: { set: { success: round } },
         })
       }
-      await other.close()
     })
 
     it('refuses a type that was not declared', async () => {

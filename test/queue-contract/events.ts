@@ -133,7 +133,6 @@ export function eventsContract(fixture: Fixture): void {
         const second = await fixture.opened.second()
         const [submitted] = await second.submit([completeSpec({ type: 't' })])
         expect(ids(await waiting)).toEqual([submitted!.task.id])
-        await second.close()
       })
 
       it('is held by one owner until its lease ends; the next owner reads uncommitted events', async () => {
@@ -185,7 +184,6 @@ export function eventsContract(fixture: Fixture): void {
         const taken = await waiting
         expect([taken.held, ids(taken)]).toEqual([true, [two]])
         expect(ids(page)).toEqual([one, two])
-        await second.close()
       })
 
       it('has a name; readers with other names have their own positions', async () => {

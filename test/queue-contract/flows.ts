@@ -345,17 +345,13 @@ export function flowsContract(fixture: Fixture): void {
 
     it('works across processes', async () => {
       const second = await fixture.opened.second()
-      try {
-        const [a, b] = await submitAll({}, { after: [0] })
-        const { leases } = await second.turn({ worker: { ...fixture.worker, id: 'w2' }, want: 9 })
-        expect(only(leases).task.id).toBe(a!.id)
-        const outcome = { kind: 'success', result: 9 } as const
-        await second.turn({ worker: fixture.worker, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
-        await settled()
-        expect(only(await claim())).toMatchObject({ task: { id: b!.id }, predecessors: [{ result: 9 }] })
-      } finally {
-        await second.close()
-      }
+      const [a, b] = await submitAll({}, { after: [0] })
+      const { leases } = await second.turn({ worker: { ...fixture.worker, id: 'w2' }, want: 9 })
+      expect(only(leases).task.id).toBe(a!.id)
+      const outcome = { kind: 'success', result: 9 } as const
+      await second.turn({ worker: fixture.worker, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
+      await settled()
+      expect(only(await claim())).toMatchObject({ task: { id: b!.id }, predecessors: [{ result: 9 }] })
     })
   })
 }

@@ -31,7 +31,6 @@ export function groupsContract(fixture: Fixture): void {
       const { leases } = await other.turn({ worker: { ...WORKER, id: 'w2' }, want: 3 })
       expect(names(leases)).toBe('b1 c1 a2')
       expect(await next(9)).toBe('b2 a3 a4')
-      await other.close()
     })
 
     it('alternate with the tasks without a group', async () => {
@@ -308,7 +307,6 @@ export function groupsContract(fixture: Fixture): void {
       }
       await Promise.all(Array.from({ length: 6 }, (_, index) => work(index % 2 ? other : fixture.queue, index)))
       expect(new Set(done).size).toBe(specs.length)
-      await other.close()
     })
 
     it('explain which tasks hold the permits of a group, and which group is next', async () => {

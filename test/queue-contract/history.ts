@@ -94,7 +94,6 @@ export function historyContract(fixture: Fixture): void {
       await second.close()
       const third = await fixture.opened.second()
       expect((await third.history('10s', 't')).slots.at(-1)).toMatchObject({ submitted: 2, started: 1 })
-      await third.close()
     })
 
     it('is written by itself', async () => {
@@ -106,7 +105,6 @@ export function historyContract(fixture: Fixture): void {
         expect((await second.history('2h', 't')).slots.at(-1)!.submitted).toBe(1)
       }
       await vi.waitFor(isThere, { timeout: 20_000 })
-      await second.close()
     })
   })
 }

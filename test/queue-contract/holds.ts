@@ -57,7 +57,6 @@ export function holdsContract(fixture: Fixture): void {
       const outcomes = [{ lease: first!.lease, outcome: { kind: 'held', error: 'no', holdMs: 5_000 } as const }]
       expect((await fixture.queue.turn({ worker: WORKER, want: 9, outcomes })).leases).toEqual([])
       expect((await other.turn({ worker: { ...WORKER, id: 'w2' }, want: 9 })).leases).toEqual([])
-      await other.close()
     })
 
     it('is not shortened by a later one, but an operator may change or end it', async () => {

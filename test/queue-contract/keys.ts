@@ -27,7 +27,6 @@ export function keysContract(fixture: Fixture): void {
       expect((await second.keys()).keys).toEqual(keys)
       await second.keys({ drop: 'a' })
       expect(await ids()).toEqual(['b'])
-      await second.close()
     })
 
     it('drops a key with its sessions, and no others', async () => {
@@ -56,7 +55,6 @@ export function keysContract(fixture: Fixture): void {
         await Promise.all([login, second.keys({ drop: 'b' })])
       }
       expect(await ids()).toEqual([])
-      await second.close()
     })
 
     it('changes an existing key, and does not restore a dropped one', async () => {
@@ -82,7 +80,6 @@ export function keysContract(fixture: Fixture): void {
       const secrets = await Promise.all([fixture.queue.keys(), second.keys(), fixture.queue.keys({ add: key('a') })])
       expect(secrets[0]!.secret).toMatch(/^[\w-]{43}$/)
       expect(new Set(secrets.map(({ secret }) => secret)).size).toBe(1)
-      await second.close()
     })
   })
 }
@@ -125,7 +122,6 @@ function countCallsContract(fixture: Fixture): void {
       expect(answers.reduce((sum, { allowed }) => sum + allowed, 0)).toBe(rate.max)
       expect((await second.countCalls('b', rate, 9)).allowed).toBe(5)
       expect((await fixture.queue.countCalls('t', rate, 1)).allowed).toBe(1)
-      await second.close()
     })
 
     it('refuses no call for longer than the window after the clock was set back', async () => {

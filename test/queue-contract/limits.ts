@@ -56,7 +56,6 @@ export function limitsContract(fixture: Fixture): void {
         expect((await facts('gpu')).heldUntil).toBe(fixture.now + round)
         expect(await facts(`n${round}`)).toMatchObject({ max: 1, rate })
       }
-      await other.close()
     })
 
     it('are not removed while a task uses them', async () => {

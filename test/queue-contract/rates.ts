@@ -56,7 +56,6 @@ export function ratesContract(fixture: Fixture): void {
       const { leases } = await fixture.queue.turn({ worker: WORKER, want: 9, outcomes })
       expect(leases).toHaveLength(1)
       expect((await other.turn({ worker: { ...WORKER, id: 'w2' }, want: 9 })).leases).toEqual([])
-      await other.close()
     })
 
     it('applies to its type beside the limit, and counts tasks of all groups and priorities', async () => {

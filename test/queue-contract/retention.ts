@@ -139,7 +139,6 @@ export function retentionContract(fixture: Fixture): void {
       await handle({ success: 2_000 })
       const second = await fixture.opened.second()
       const [info, other] = await second.types({ names: ['t', 'u'] })
-      await second.close()
       expect(info!.retention).toEqual({ set: { failed: 366 * DAY_MS }, handler: { success: 2_000 } })
       expect(other!.retention).toEqual({ set: {}, handler: {} })
     })

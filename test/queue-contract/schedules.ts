@@ -54,7 +54,6 @@ export function schedulesContract(fixture: Fixture): void {
       expect(await second.schedules()).toEqual([a, b])
       expect(await second.schedules({ drop: 'a' })).toEqual([b])
       expect(await fixture.queue.schedules()).toEqual([b])
-      await second.close()
     })
 
     it('accepts the same schedule again after the defaults of its type have changed, as stored by any version', async () => {
@@ -130,7 +129,6 @@ export function schedulesContract(fixture: Fixture): void {
       expect(await see('a')).toMatchObject(both)
       await expect(alter({ task: { type: 'u', payload: 2 } })).rejects.toMatchObject({ code: 'not_found' })
       expect(await see('a')).toMatchObject(both)
-      await second.close()
     })
 
     it('creates the task of a tick when it is due, reports the next time, and stores the last task', async () => {
@@ -166,7 +164,6 @@ export function schedulesContract(fixture: Fixture): void {
       const all = Array.from({ length: 20 }, (_, index) => first + index * 1_000)
       const wanted = ['a', 'b', 'c'].flatMap((id) => all.map((at) => tickKey(id, at)))
       expect(await ticks()).toEqual(wanted)
-      await Promise.all(engines.slice(1).map((queue) => queue.close()))
     })
 
     it('catches up after a time without a process', async () => {
@@ -303,7 +300,6 @@ export function schedulesContract(fixture: Fixture): void {
       const second = await fixture.opened.second()
       await fixture.queue.close()
       expect(await second.schedules()).toEqual([schedule])
-      await second.close()
     })
   })
 }

@@ -139,19 +139,15 @@ export function submitContract(fixture: Fixture): void {
         await fixture.opened.cleanup()
         await start({ pendingMax: 11 })
         const second = await fixture.opened.second()
-        try {
-          const { id } = await submit({ delayMs: 60_000 })
-          const specs = tasks(id).map((task) => completeSpec({ type: 't', ...task }))
-          const calls = Array.from({ length: 60 }, (_, index) => (index % 2 ? second : fixture.queue).submit(specs))
-          const answers = await Promise.allSettled(calls)
-          const accepted = answers.filter(({ status }) => status === 'fulfilled')
-          const refusals = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason.code] : []))
-          expect(accepted).toHaveLength(10 / specs.length)
-          expect(new Set(refusals)).toEqual(new Set(['queue_full']))
-          expect((await fixture.queue.stats()).counts.pending).toBe(11)
-        } finally {
-          await second.close()
-        }
+        const { id } = await submit({ delayMs: 60_000 })
+        const specs = tasks(id).map((task) => completeSpec({ type: 't', ...task }))
+        const calls = Array.from({ length: 60 }, (_, index) => (index % 2 ? second : fixture.queue).submit(specs))
+        const answers = await Promise.allSettled(calls)
+        const accepted = answers.filter(({ status }) => status === 'fulfilled')
+        const refusals = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason.code] : []))
+        expect(accepted).toHaveLength(10 / specs.length)
+        expect(new Set(refusals)).toEqual(new Set(['queue_full']))
+        expect((await fixture.queue.stats()).counts.pending).toBe(11)
       },
     )
   })

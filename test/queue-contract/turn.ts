@@ -158,7 +158,6 @@ export function turnContract(fixture: Fixture): void {
       const [first, other] = await fixture.queue.get([lease!.task.id, delayed!.task.id])
       expect(first!.runAt).toBe(other!.runAt)
       expect(first!.runAt).toBeGreaterThan(fixture.now)
-      await second.close()
     })
 
     it('ends a wait when its signal fires, and loses nothing', async () => {
@@ -204,7 +203,6 @@ export function turnContract(fixture: Fixture): void {
       await Promise.all(Array.from({ length: 8 }, (_, index) => work(index % 2 ? other : fixture.queue, index)))
       expect(new Set(done).size).toBe(300)
       expect((await fixture.queue.stats()).counts).toMatchObject({ success: 300, processing: 0, pending: 0 })
-      await other.close()
     })
   })
 }
