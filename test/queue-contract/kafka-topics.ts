@@ -1,5 +1,6 @@
 import { type Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@platformatic/kafka'
 import { vi } from 'vitest'
+import { Prefixes } from './prefixes.ts'
 
 /** Deletes all records of a partition. */
 const TO_THE_END = -1n
@@ -10,8 +11,7 @@ const APPLIED_MS = 30_000
 /** Sets of topics, each with its prefix, that one store after the other uses. */
 export class TopicSets {
   readonly #admin: Admin
-  readonly #free: string[] = []
-  #made = 0
+  readonly #prefixes = new Prefixes()
 
   constructor(admin: Admin) {
     this.#admin = admin
@@ -19,7 +19,7 @@ export class TopicSets {
 
   /** The prefix of topics without records, or of none. */
   take(): string {
-    return this.#free.pop() ?? `test${++this.#made}`
+    return this.#prefixes.take()
   }
 
   /** Deletes all records, which costs the broker a fifth of new topics. Topics that are too many are deleted. */
@@ -37,7 +37,7 @@ export class TopicSets {
     const emptied = { topics: names.map((name) => ({ name, partitions: partitionsOf(name) })) }
     await vi.waitFor(() => this.#admin.deleteRecords(emptied), { timeout: APPLIED_MS, interval: 10 })
     await this.#setPolicy(prefix, 'compact')
-    this.#free.push(prefix)
+    this.#prefixes.giveBack(prefix)
   }
 
   async #setPolicy(prefix: string, value: string): Promise<void> {

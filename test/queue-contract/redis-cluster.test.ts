@@ -5,6 +5,7 @@ import { redisCli } from '../fixtures/redis.ts'
 import { type RunningCluster, startCluster } from '../fixtures/redis-cluster.ts'
 import { queueContract } from './contract.ts'
 import type { Open } from './fixture.ts'
+import { Prefixes } from './prefixes.ts'
 
 const RANDOM_RUNS = 15
 const PASSWORD = 'secret'
@@ -15,16 +16,18 @@ beforeAll(async () => {
   for (const { port } of cluster.nodes) makeDocumentedUser(port, 'test*', PASSWORD)
 })
 
-let stores = 0
+const prefixes = new Prefixes()
 
 const openWith =
   (more: string): Open =>
   async (options) => {
-    const url = `${cluster.url.replace('//', `//xqueue:${PASSWORD}@`)}?prefix=test${++stores}${more}`
+    const prefix = prefixes.take()
+    const url = `${cluster.url.replace('//', `//xqueue:${PASSWORD}@`)}?prefix=${prefix}${more}`
     const queue = await openQueue(url, options)
     const cleanup = async () => {
       await queue.close()
       for (const { port } of cluster.nodes) redisCli(port, 'FLUSHALL')
+      prefixes.giveBack(prefix)
     }
     return { queue, second: () => openQueue(url, options), cleanup }
   }
