@@ -1,12 +1,19 @@
+import { execFile } from 'node:child_process'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { Agent, EnvHttpProxyAgent, getGlobalDispatcher, setGlobalDispatcher } from 'undici'
 import { afterEach, beforeAll, expect, it, vi } from 'vitest'
 import { createClient } from '../../src/client/client.ts'
+import { makeCertificate } from '../fixtures/certificate.ts'
 import { closeAfterwards } from '../fixtures/closing.ts'
 import { freePort } from '../fixtures/ports.ts'
+import { root } from '../fixtures/root.ts'
 
 /** What `fetch` sends with each call, and `node:http` does not. */
 const OF_FETCH = 'sec-fetch-mode'
@@ -85,6 +92,22 @@ it('calls with node:http also when the program calls with fetch', async () => {
   await fetch(url)
   await createClient(url).get('one')
   expect(seen.map((headers) => OF_FETCH in headers)).toEqual([true, false])
+})
+
+it('calls over TLS, with the certificates that Node.js was given', async () => {
+  const { cert, key } = makeCertificate()
+  const files = { cert: readFileSync(cert), key: readFileSync(key) }
+  const server = createTlsServer(files, (_request, response) => response.end(JSON.stringify(TASK)))
+  closeAfterwards(() => server.close())
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const address = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const unknown = { code: 'engine_unavailable', message: expect.stringContaining('self-signed certificate') }
+  await expect(createClient(address).get('one')).rejects.toMatchObject(unknown)
+  const script = `import { createClient } from ${JSON.stringify(join(root, 'src/client/client.ts'))}
+console.log((await createClient('${address}').get('one')).id)`
+  const env = { ...process.env, NODE_EXTRA_CA_CERTS: cert }
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], { env })
+  expect(stdout).toBe('one\n')
 })
 
 it('follows redirections', async () => {
