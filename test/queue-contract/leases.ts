@@ -49,6 +49,14 @@ export function leasesContract(fixture: Fixture): void {
       expect([(await get(first.id)).status, (await get(second.id)).status]).toEqual(['canceled', 'processing'])
     })
 
+    it('are not given to tasks whose wait has ended, however many these are', async () => {
+      await fixture.queue.submit(Array.from({ length: 1_001 }, () => completeSpec({ type: 't', queueTimeoutMs: 700 })))
+      fixture.now += 700
+      expect(await claim(10)).toEqual([])
+      while ((await fixture.queue.sweep(1_000)).more);
+      expect((await fixture.queue.stats()).counts).toMatchObject({ timeout: 1_001, pending: 0, processing: 0 })
+    })
+
     it('are settled in one step each, and a second outcome of one is refused', async () => {
       for (let index = 0; index < 3; index++) await submit({ maxRetry: 0 })
       const [a, b, c] = (await claim(3)).map(({ lease }) => lease)
