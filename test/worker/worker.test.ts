@@ -284,6 +284,9 @@ describe('isolate', () => {
       const id = await submit('report', { payload: { n } })
       const task = await ended(id)
       expect(task).toMatchObject({ status: 'success', progress: { n }, result: { id, attempt: 1, doubled: 2 * n } })
+      const { lines } = (await queue.logs(id, 0, 10))!
+      // Its fields are those that the handler gave, without those of the log in the thread.
+      expect(lines.map(({ level, message, fields }) => [level, message, fields])).toEqual([['info', 'counting', { n }]])
     }
   })
 
