@@ -135,6 +135,16 @@ it('keeps the leases during an outage of the store, however long', async () => {
   expect(lost).toEqual([])
 })
 
+it('keeps the leases during an outage in which the store is slow to refuse', async () => {
+  const time = new StepTime()
+  const lost = await renew(time, 50, async () => {
+    for (let tick = 0; tick < 5; tick++) await new Promise(setImmediate)
+    throw new XQueueError('engine_unavailable', 'away')
+  })
+  expect(time.at).toBeGreaterThan(LEASE_MS)
+  expect(lost).toEqual([])
+})
+
 it('gives up leases that are over after a standstill if the store does not answer', async () => {
   const time = new StepTime()
   const answer = Promise.withResolvers<number>()

@@ -74,6 +74,16 @@ it('reports all outcomes of a refused turn, also if the store becomes unavailabl
   await runTogether(4, source)
 })
 
+it('does not count an outage as a refusal of the outcome that is reported alone', async () => {
+  let outages = 0
+  const source = failing((outcomes) => {
+    if (outcomes > 1) return new XQueueError('invalid_request', 'one of them cannot be stored')
+    outages += 1
+    return outages <= 4 ? unavailable() : null
+  })
+  await runTogether(2, source)
+})
+
 it('reports outcomes again after more refusals of a key with too many calls than an outcome has tries', async () => {
   const tooMany = new XQueueError('too_many_calls', 'too many calls', { retry_after: 1 })
   await runTogether(
