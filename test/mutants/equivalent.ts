@@ -9,6 +9,11 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'a task that is due now is made ready before the next claim',
   ],
   [
+    'src/store/sqlite/turn/transitions.ts',
+    "const stored = runAt >= tx.now ? 'delayed' : 'pending'",
+    'a task that is due now is made ready before the next claim',
+  ],
+  [
     'src/worker/worker.ts',
     'if (this.#held.size >= 0) await tick()',
     'waits for one turn of the event loop, which only gathers outcomes',

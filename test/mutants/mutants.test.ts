@@ -150,9 +150,6 @@ it('leaves out the mutants that do not compile, also where several of a file are
   const tree = { folder, run: Tree.prototype.run }
   const all = mutantsOf(folder, 'src/')
   const whole = await withoutBroken(tree, all)
-  const alone = []
-  for (const mutant of all) alone.push(...(await withoutBroken(tree, [mutant])))
-  expect(whole).toEqual(alone)
   const broken = all.filter((mutant) => !whole.includes(mutant)).map(({ line, operator }) => `${line} ${operator}`)
   expect(broken).toEqual([
     '2 condition true',

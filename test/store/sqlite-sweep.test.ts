@@ -18,3 +18,14 @@ it('ends as many leases in one step as the sweep may, so that no step takes long
   }
   expect(left.slice(0, 3)).toEqual([3, 1, 0])
 })
+
+it('makes as many delayed tasks ready in one step as the sweep may, and says that there are more', async () => {
+  let now = 1_700_000_000_000
+  const queue = await openTestQueue('sqlite::memory:', { clock: () => now })
+  await queue.configureType('t', { declared: true })
+  await queue.submit(Array.from({ length: 5 }, () => completeSpec({ type: 't', delayMs: 1_000 })))
+  now += 1_000
+  const more = []
+  for (let step = 0; step < 3; step++) more.push((await queue.sweep(2)).more)
+  expect(more).toEqual([true, true, false])
+})
