@@ -37,6 +37,23 @@ it('imports only in the directions of the architecture', () => {
   expect(wrong).toEqual([])
 })
 
+it('has programs of tests that need no test runner when they are loaded', () => {
+  const { scripts } = JSON.parse(text('package.json')) as { scripts: Record<string, string> }
+  const programs = Object.values(scripts).flatMap((script) => /^node (test\/\S+\.ts)/.exec(script)?.[1] ?? [])
+  const seen = new Set<string>()
+  const visit = (file: string): string[] => {
+    if (seen.has(file) || !file.endsWith('.ts')) return []
+    seen.add(file)
+    const own = /^vi\./m.test(text(file)) ? [file] : []
+    return [
+      ...own,
+      ...[...text(file).matchAll(/from '(\.[^']+)'/g)].flatMap(([, path]) => visit(join(dirname(file), path!))),
+    ]
+  }
+  expect(programs.length).toBeGreaterThan(5)
+  expect(programs.flatMap(visit)).toEqual([])
+})
+
 it('has no import cycle, not even of types', () => {
   const imports = new Map(
     files.map((file) => [

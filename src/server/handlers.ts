@@ -7,7 +7,7 @@ import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
 import { FINAL_STATUSES, type FinalStatus } from '../task/status.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, TypeNameSchema, UsesSchema } from '../task/task-input.ts'
-import { USES_LIMITS, type Uses, unitsAboveMax, usesErrors } from '../task/uses.ts'
+import { type Uses, unitsAboveMax, usesErrors } from '../task/uses.ts'
 import { listOf } from './fields.ts'
 import { NamedLimits } from './named-limits.ts'
 import { NamedTypes } from './named-types.ts'
@@ -32,7 +32,7 @@ const HandlerInputSchema = Type.Object(
     uses: optional(UsesSchema),
     limits: optional(
       Type.Record(
-        Type.String({ minLength: 1, maxLength: USES_LIMITS.nameCharsMax }),
+        Type.String(),
         Type.Object(
           { max: optional(MaxSchema), rate: optional(RateInputSchema) },
           { ...closed, title: 'DeclaredLimit' },

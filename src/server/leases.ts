@@ -37,14 +37,11 @@ export interface RetryInput {
 
 export const USAGE =
   'Units of named limits that the attempt has used in fact, {"tokens": 900}; corrects what their rates have counted'
-const UsageSchema = Type.Record(
-  Type.String({ minLength: 1, maxLength: USES_LIMITS.nameCharsMax }),
-  Type.Integer({ minimum: 0, maximum: USES_LIMITS.unitsMax }),
-  {
-    maxProperties: USES_LIMITS.namesMax,
-    description: USAGE,
-  },
-)
+const UsageSchema = Type.Record(Type.String(), Type.Integer({ minimum: 0, maximum: USES_LIMITS.unitsMax }), {
+  maxProperties: USES_LIMITS.namesMax,
+  propertyNames: { minLength: 1, maxLength: USES_LIMITS.nameCharsMax },
+  description: USAGE,
+})
 const HeldLimitSchema = Type.String({
   minLength: 1,
   maxLength: USES_LIMITS.nameCharsMax,

@@ -5,8 +5,9 @@ import { FORMS } from '../task/task-input.ts'
 
 /** Maximum number of errors in an answer. */
 const ERRORS_MAX = 100
-/** Of a type that may not be valid. */
-const TYPE_CHARS_MAX = 200
+/** Of a name that may not be valid, and of the place of a value. */
+const NAME_CHARS_MAX = 200
+const PATH_CHARS_MAX = 500
 
 /** With its part of the schema, because Ajv is verbose. */
 type Validation = NonNullable<FastifyError['validation']>[number] & { schema?: unknown }
@@ -102,7 +103,7 @@ function withTypes(error: XQueueError, body: unknown): XQueueError {
   if (!errors || !Array.isArray(handlers)) return error
   const nameOf = (path: string) => {
     const type = handlers[Number(/^handlers\[(\d+)\]/.exec(path)?.[1])]?.type
-    return typeof type === 'string' ? ` (type ${JSON.stringify(type.slice(0, TYPE_CHARS_MAX))})` : ''
+    return typeof type === 'string' ? ` (type ${JSON.stringify(type.slice(0, NAME_CHARS_MAX))})` : ''
   }
   const named = errors.map(({ path, message }) => ({ path, message: message + nameOf(path) }))
   return new XQueueError(error.code, error.message + nameOf(errors[0]?.path ?? ''), { ...details, errors: named })
@@ -136,11 +137,12 @@ function withoutAlternatives(errors: readonly Validation[]): Validation[] {
   return kept
 }
 
-/** A value that is not an object also violates a schema about exclusive fields; that error is irrelevant. */
+/** Leaves out errors about exclusive fields in a value that is not an object, and the first of two of a wrong name. */
 function meant(errors: readonly Validation[]): readonly Validation[] {
   const mistyped = new Set(errors.filter(({ keyword }) => keyword === 'type').map(({ instancePath }) => instancePath))
-  if (mistyped.size === 0) return errors
-  return errors.filter(({ keyword, instancePath }) => keyword !== 'not' || !mistyped.has(instancePath))
+  return errors.filter((error) => {
+    return !('propertyName' in error) && (error.keyword !== 'not' || !mistyped.has(error.instancePath))
+  })
 }
 
 /** Fastify's message lacks details of the request. */
@@ -162,7 +164,7 @@ function fieldErrorOf(error: Validation): FieldError {
     .replaceAll('/', '.')
   const { field, told } = inOurWords(error)
   return {
-    path: [at, field].filter(Boolean).join('.'),
+    path: [at, field].filter(Boolean).join('.').slice(0, PATH_CHARS_MAX).toWellFormed(),
     message: told ?? error.message?.replace('must NOT', 'must not') ?? 'is not valid',
   }
 }
@@ -178,7 +180,7 @@ function inOurWords({ keyword, params, schema }: Validation): {
   field?: string | undefined
   told?: string | undefined
 } {
-  const { additionalProperty, missingProperty, pattern, format } = params as Record<string, string>
+  const { additionalProperty, missingProperty, propertyName, pattern, format } = params as Record<string, string>
   switch (keyword) {
     case 'additionalProperties':
       return { field: additionalProperty, told: 'is not a known field' }
@@ -194,6 +196,11 @@ function inOurWords({ keyword, params, schema }: Validation): {
     }
     case 'enum':
       return { told: `must be one of ${(schema as unknown[]).join(', ')}` }
+    case 'propertyNames': {
+      const { minLength, maxLength } = schema as { minLength: number; maxLength: number }
+      const name = JSON.stringify(propertyName?.slice(0, NAME_CHARS_MAX).toWellFormed())
+      return { told: `has the name ${name}: use ${minLength} to ${maxLength} characters` }
+    }
     case 'uniqueItems': {
       const { i, j } = params as { i: number; j: number }
       return { told: `has equal entries at ${Math.min(i, j)} and ${Math.max(i, j)}: use each once` }

@@ -42,15 +42,10 @@ export const BatchSchema = Type.String({
   description: 'Name under which tasks are counted, listed, canceled and retried together',
 })
 
-export const UsesSchema = Type.Record(
-  Type.String({ minLength: 1, maxLength: USES_LIMITS.nameCharsMax }),
-  Type.Integer({ minimum: 1, maximum: USES_LIMITS.unitsMax }),
-  {
-    maxProperties: USES_LIMITS.namesMax,
-    description:
-      'Units of named limits that the task uses while it runs: {"gpu": 1}. Default: what its handler declares',
-  },
-)
+export const UsesSchema = Type.Record(Type.String(), Type.Integer({ minimum: 1, maximum: USES_LIMITS.unitsMax }), {
+  maxProperties: USES_LIMITS.namesMax,
+  description: 'Units of named limits that the task uses while it runs: {"gpu": 1}. Default: what its handler declares',
+})
 
 /** A filter by a tag. */
 export const TAG_FILTER_PATTERN = '^([^:]|\\\\:)+:'
@@ -94,11 +89,10 @@ export const TaskInputSchema = Type.Object(
       format: 'date-time',
       description: 'Time of the start, instead of delay; up to 366 days ahead',
     }),
-    tags: Type.Record(
-      Type.String({ minLength: 1, maxLength: TASK_LIMITS.tagKeyCharsMax }),
-      Type.String({ maxLength: TASK_LIMITS.tagValueCharsMax }),
-      { maxProperties: TASK_LIMITS.tagsMax },
-    ),
+    tags: Type.Record(Type.String(), Type.String({ maxLength: TASK_LIMITS.tagValueCharsMax }), {
+      maxProperties: TASK_LIMITS.tagsMax,
+      propertyNames: { minLength: 1, maxLength: TASK_LIMITS.tagKeyCharsMax },
+    }),
     idempotency_key: Type.String({ minLength: 1, maxLength: TASK_LIMITS.idempotencyKeyCharsMax }),
     group: GroupSchema,
     uses: UsesSchema,

@@ -11,6 +11,7 @@ import {
   search,
   server,
   shortId,
+  untilAt,
 } from '../fixtures/dashboard.ts'
 import { MANY_MS } from '../fixtures/mqtt-listener.ts'
 
@@ -212,14 +213,16 @@ it('groups failures by their error, finds the tasks of one, and words in their e
   expect(await page.locator('main input[type=search]').inputValue()).toBe('type:grouped pattern:no user # (…)')
   await search('DISK type:grouped')
   await has(page.locator('.count'), /^1 task\s*$/)
-  expect(await page.evaluate('location.hash')).toBe('#/tasks?type=grouped&error=DISK')
+  await untilAt('#/tasks?type=grouped&error=DISK')
   const found = await page.getByRole('table').getByRole('link').first().textContent()
   await search(found!)
+  await untilAt(/^#\/tasks\?id=/)
   await has(page.locator('.count'), /^1 task\s*$/)
   await search('disk type:grouped')
+  await untilAt('#/tasks?type=grouped&error=disk')
   await page.getByLabel('Age', { exact: true }).selectOption('15m')
   await has(page.locator('.count'), /^1 task\s*$/)
-  expect(await page.evaluate('location.hash')).toBe('#/tasks?type=grouped&error=disk&range=15m')
+  await untilAt('#/tasks?type=grouped&error=disk&range=15m')
   await page.getByRole('group', { name: 'All matching' }).getByRole('button', { name: 'Delete' }).click()
   await has(page.getByRole('dialog'), /Delete 1 task\?.*type grouped, error “disk”, From /)
   await confirm('Delete 1 task?', 'Delete')
@@ -318,7 +321,7 @@ it('finds an error and a time behind more tasks than the page loads, and changes
   await has(page.getByRole('alert'), 'created_after')
   await page.getByLabel('From').fill('2019-01-01T00:00')
   await has(page.locator('.count'), /^0 tasks\s*$/)
-  expect(await page.evaluate('location.hash')).toMatch(/after=20(18|19)-.*&before=20(19|20)-/)
+  await untilAt(/after=20(18|19)-.*&before=20(19|20)-/)
   await page.getByLabel('Age', { exact: true }).selectOption('24h')
   await has(page.locator('.count'), /^2 tasks\s*$/)
   await screenshot('task-search')
@@ -385,7 +388,7 @@ it('deletes a task after a question, and lists it no longer', async () => {
   await page.getByRole('button', { name: 'Delete' }).click()
   await confirm('Delete this task?', 'Delete')
   await has(page.getByRole('log'), 'Deleted.')
-  expect(await page.evaluate('location.hash')).toBe('#/tasks')
+  await untilAt('#/tasks')
   await page.getByRole('link', { name: shortId(kept) }).waitFor()
   expect(await page.getByRole('table').textContent()).not.toContain(shortId(id))
   await go(`tasks/${id}`)

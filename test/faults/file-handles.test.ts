@@ -3,8 +3,7 @@ import { afterEach, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { type Program, startProgram } from '../fixtures/program.ts'
 import { open } from '../fuzz/raw-socket.ts'
-import { check, type Line } from './history.ts'
-import { allEvents } from './load.ts'
+import { allEvents, check, type Line } from './history.ts'
 
 const HANDLES = 96
 let program: Program | undefined

@@ -1,4 +1,4 @@
-import type { LimitSettings } from '../../src/queue/queue.ts'
+import type { LimitSettings, Queue } from '../../src/queue/queue.ts'
 import { SECRET_DIGITS } from '../../src/store/lease-secret.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { effectOf, type OnFailure } from '../../src/task/flow.ts'
@@ -282,4 +282,15 @@ function taskOf(lease: string): string {
 function handOutOf(lease: string): number {
   const fence = lease.slice(lease.indexOf('.') + 1)
   return Number(fence.length > SECRET_DIGITS ? fence.slice(0, -SECRET_DIGITS) : fence)
+}
+
+export async function allEvents(queue: Queue): Promise<TaskEvent[]> {
+  const all: TaskEvent[] = []
+  for (let after = ''; ; ) {
+    const { events, last, gap } = await queue.events({ after, max: 10_000 })
+    if (gap) throw new Error(`events after "${after}" are gone`)
+    if (events.length === 0) return all
+    all.push(...events)
+    after = last
+  }
 }

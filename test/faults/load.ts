@@ -6,10 +6,9 @@ import { join } from 'node:path'
 import { expect, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
-import type { TaskEvent } from '../../src/task/event.ts'
 import type { Uses } from '../../src/task/uses.ts'
 import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
-import { check, type History, type Line, type Violation } from './history.ts'
+import { allEvents, check, type History, type Line, type Violation } from './history.ts'
 import type { LoadInput } from './load-process.ts'
 
 /** The long form of the fault tests goes on for so many seconds with each of them. */
@@ -232,17 +231,6 @@ export async function repeatedly(fault: () => Promise<unknown>): Promise<number>
     times += 1
   } while (performance.now() < until)
   return times
-}
-
-export async function allEvents(queue: Queue): Promise<TaskEvent[]> {
-  const all: TaskEvent[] = []
-  for (let after = ''; ; ) {
-    const { events, last, gap } = await queue.events({ after, max: 10_000 })
-    if (gap) throw new Error(`events after "${after}" are gone`)
-    if (events.length === 0) return all
-    all.push(...events)
-    after = last
-  }
 }
 
 function countsOf({ events, lines }: History): Record<string, number> {

@@ -3,7 +3,7 @@ import type { TaskEvent } from '../../src/task/event.ts'
 import { pagesOf } from '../../src/task/pages.ts'
 import { isFinal, type Status } from '../../src/task/status.ts'
 import type { Task } from '../../src/task/task.ts'
-import { allEvents } from '../faults/load.ts'
+import { allEvents } from '../faults/history.ts'
 import type { Promises } from './promises.ts'
 
 const PAGE = 1_000

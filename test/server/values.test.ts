@@ -154,6 +154,30 @@ it.each([
   expect([status, body.errors, body.detail]).toEqual([400, [{ path: at, message: 'must be an object' }], detail])
 })
 
+it.each([
+  ['/tasks', 'tags', (task: object) => task],
+  ['/tasks/batch', 'tasks[0].tags', (task: object) => ({ tasks: [task] })],
+  ['/schedules', 'tags', (task: object, id: string) => ({ id, every: 60, ...task })],
+])('names of tags at %s have 1 to 64 characters', async (path, at, bodyOf) => {
+  const ask = (name: string) =>
+    post(path, JSON.stringify(bodyOf({ type: 'plain', tags: { [name]: 'x' } }, `s-${name.length}`)))
+  for (const [name, told] of [
+    ['', '""'],
+    ['k'.repeat(65), `"${'k'.repeat(65)}"`],
+    ['k'.repeat(100_000), `"${'k'.repeat(200)}"`],
+  ] as const) {
+    const { status, body } = await ask(name)
+    const message = `has the name ${told}: use 1 to 64 characters`
+    expect([status, body.errors]).toEqual([400, [{ path: at, message }]])
+  }
+  for (const name of ['k', 'k'.repeat(64)]) expect((await ask(name)).status).toBeLessThan(300)
+})
+
+it('reports a field with a long name in a few words', async () => {
+  const { status, body } = await post('/tasks', JSON.stringify({ type: 'plain', ['x'.repeat(100_000)]: 1 }))
+  expect([status, body.errors]).toEqual([400, [{ path: 'x'.repeat(500), message: 'is not a known field' }]])
+})
+
 it.each(['0001-01-01T00:00:00Z', '1969-12-31T23:59:59.999Z', '2020-01-01T00:00:00+14:00'])(
   'accepts %s as a time in the past',
   async (time) => {
