@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Listener } from '../fixtures/mqtt-listener.ts'
 import { type Program, startProgram } from '../fixtures/program.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
@@ -37,10 +37,10 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
     await Promise.all(Array.from({ length: AT_ONCE }, worker))
   }
 
-  async function expectAlive(): Promise<void> {
+  afterEach(async () => {
     expect(program.hasEnded, program.log.slice(-2_000)).toBe(false)
     expect((await program.call('GET', '/live')).body).toEqual({ status: 'alive' })
-  }
+  })
 
   it('lists long tasks in pages that fit, and misses none', async () => {
     const seen = new Set<string>()
@@ -55,7 +55,6 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
     }
     await Promise.all(Array.from({ length: readers }, pages))
     expect(seen.size).toBe(TASKS)
-    await expectAlive()
   }, 240_000)
 
   it('hands out as many long tasks as fit in an answer, and the others with the next call', async () => {
@@ -67,7 +66,6 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
       leases.push(...body.leases.map(({ lease }: { lease: string }) => lease))
     }
     await inTurns(TASKS, (index) => program.call('POST', `/leases/${leases[index]}/complete`, { result: LONG }))
-    await expectAlive()
   }, 240_000)
 
   it('replays long events to many streams at once, each complete', async () => {
@@ -88,7 +86,6 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
       return seen
     }
     expect(await Promise.all(Array.from({ length: readers }, replay))).toEqual(Array(readers).fill(TASKS))
-    await expectAlive()
   }, 240_000)
 
   it('sends late subscribers long tasks over MQTT', async () => {
@@ -100,7 +97,6 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
     const listeners = await Promise.all(Array.from({ length: 4 }, listen))
     for (const listener of listeners) await listener.until(() => expect(listener.messages.length).toBeGreaterThan(5))
     for (const listener of listeners) await listener.close()
-    await expectAlive()
   }, 120_000)
 
   it('creates a bounded number of types for workers that invent their names', async () => {
