@@ -328,6 +328,6 @@ it('a command in a clone does not load the compiler of TypeScript again', () => 
   const list = () => spawnSync('sh', ['-c', `${script} list`], options)
   expect(list()).toMatchObject({ status: 0 })
   const { stderr } = list()
-  expect(stderr).toContain('NativeModule http ')
+  expect(stderr).toContain('NativeModule _http_client')
   expect(stderr).not.toContain('amaro')
 })
