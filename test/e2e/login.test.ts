@@ -75,7 +75,7 @@ it('shows a key with only `read` no buttons that the server would refuse', async
   await page.getByRole('row', { name: 'quick', exact: true }).waitFor()
   expect(await page.locator('.limits input, .limits form button').count()).toBe(0)
   await page.getByRole('link', { name: 'Tasks', exact: true }).click()
-  await page.getByRole('table').getByRole('link').first().waitFor()
+  await page.getByRole('table', { name: 'Tasks' }).getByRole('link').first().waitFor()
   expect(await page.locator('.matching button, .list input').count()).toBe(0)
   await page.getByRole('table').getByRole('link').first().click()
   await page.locator('.timeline').waitFor()
