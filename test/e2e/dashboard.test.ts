@@ -78,7 +78,13 @@ it('shows its keys, and moves through the list with them', async () => {
   const ids = [await server.submit('quick'), await server.submit('quick')]
   await go('tasks?type=quick')
   // The overview has links in tables too.
-  for (const id of ids) await main().getByRole('row').getByText(shortId(id)).waitFor()
+  for (const id of ids)
+    await has(
+      main()
+        .getByRole('row')
+        .filter({ hasText: shortId(id) }),
+      /success/,
+    )
   await page.keyboard.press('?')
   await has(page.getByRole('dialog', { name: 'Keyboard' }), /jNext row/)
   await page.keyboard.press('Escape')
