@@ -1,13 +1,12 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { ERRORS, type ErrorCode, type ErrorDetails, type FieldError, XQueueError } from '../task/errors.ts'
+import { ERRORS, type ErrorCode, type ErrorDetails, type FieldError, shortPath, XQueueError } from '../task/errors.ts'
 import { withoutTokens } from '../task/masking.ts'
 import { FORMS } from '../task/task-input.ts'
 
 /** Maximum number of errors in an answer. */
 const ERRORS_MAX = 100
-/** Of a name that may not be valid, and of the place of a value. */
+/** Of a name that may not be valid. */
 const NAME_CHARS_MAX = 200
-const PATH_CHARS_MAX = 500
 
 /** With its part of the schema, because Ajv is verbose. */
 type Validation = NonNullable<FastifyError['validation']>[number] & { schema?: unknown }
@@ -164,7 +163,7 @@ function fieldErrorOf(error: Validation): FieldError {
     .replaceAll('/', '.')
   const { field, told } = inOurWords(error)
   return {
-    path: [at, field].filter(Boolean).join('.').slice(0, PATH_CHARS_MAX).toWellFormed(),
+    path: shortPath([at, field].filter(Boolean).join('.')),
     message: told ?? error.message?.replace('must NOT', 'must not') ?? 'is not valid',
   }
 }

@@ -133,6 +133,13 @@ export function invalidField(path: string, message: string): XQueueError {
   return new XQueueError('invalid_request', `${path} ${message}`, { errors: [{ path, message }] })
 }
 
+const PATH_CHARS_MAX = 500
+
+/** The beginning of the path of a value, which contains names that may be long or malformed. */
+export function shortPath(path: string): string {
+  return path.slice(0, PATH_CHARS_MAX).toWellFormed()
+}
+
 /** @param why ends the sentence */
 export function leaseLost(lease: string, why = 'it expired or was settled'): XQueueError {
   const id = taskIdOf(lease)

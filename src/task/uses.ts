@@ -1,4 +1,4 @@
-import type { FieldError } from './errors.ts'
+import { type FieldError, shortPath } from './errors.ts'
 
 /**
  * The units of named limits that a task uses while it runs, by the name of the limit. What is in use of a limit is the
@@ -99,7 +99,7 @@ export function usageError(usage: unknown): FieldError | null {
   const wrong = entries.find(([, units]) => !(Number.isInteger(units) && units >= 0 && units <= unitsMax))
   if (!wrong) return null
   const [name, units] = wrong
-  const path = `usage.${name.toWellFormed()}`
+  const path = shortPath(`usage.${name}`)
   return { path, message: `is ${JSON.stringify(units)}: it must be an integer from 0 to ${unitsMax}` }
 }
 
@@ -126,7 +126,7 @@ export function usesErrors(uses: unknown, path: string): FieldError[] {
     return [{ path, message: `has ${entries.length} limits, the maximum is ${namesMax}` }]
   }
   return entries.flatMap(([name, units]): FieldError[] => {
-    const at = `${path}.${name.toWellFormed()}`
+    const at = shortPath(`${path}.${name}`)
     if (!LIMIT_NAME_PATTERN.test(name) || !name.isWellFormed() || isOfEachKey(name)) {
       const form = '1 to 200 characters without control characters, no . or .., not beginning with type: or group:'
       return [{ path: at, message: `is not the name of a limit that a task can use: use ${form}, and a key for *` }]

@@ -173,6 +173,13 @@ it.each([
   for (const name of ['k', 'k'.repeat(64)]) expect((await ask(name)).status).toBeLessThan(300)
 })
 
+it('reports the long name of a limit in a few words', async () => {
+  const uses = { ['x'.repeat(100_000)]: 1 }
+  const { status, body } = await post('/tasks', JSON.stringify({ type: 'plain', uses }))
+  expect([status, body.errors[0].path]).toEqual([400, `uses.${'x'.repeat(495)}`])
+  expect(body.detail.length).toBeLessThan(1_000)
+})
+
 it('reports a field with a long name in a few words', async () => {
   const { status, body } = await post('/tasks', JSON.stringify({ type: 'plain', ['x'.repeat(100_000)]: 1 }))
   expect([status, body.errors]).toEqual([400, [{ path: 'x'.repeat(500), message: 'is not a known field' }]])
