@@ -57,6 +57,7 @@ export default defineConfig({
     globalSetup: ['test/fixtures/installed.ts'],
     setupFiles: ['test/fixtures/setup.ts'],
     testTimeout: 60_000,
+    expect: { poll: { timeout: 20_000 } },
     hookTimeout: 60_000,
     env: {
       // Go programs need no C compiler: Debian's Go comes without one.

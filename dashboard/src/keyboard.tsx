@@ -63,7 +63,8 @@ export function Keyboard() {
     let gone = 0
     const onKey = (event: KeyboardEvent) => {
       const { key, target } = event
-      const isField = (target as Element).closest('input:not([type=checkbox]), textarea, select, dialog') !== null
+      // A dialog that was closed keeps the focus until the page is drawn again.
+      const isField = (target as Element).closest('input:not([type=checkbox]), textarea, select, dialog[open]') !== null
       if (isField || event.ctrlKey || event.metaKey || event.altKey) return
       if (event.timeStamp - gone < SECOND_KEY_MS && PLACES[key]) location.hash = PLACES[key]
       gone = key === 'g' ? event.timeStamp : 0

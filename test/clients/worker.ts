@@ -1,4 +1,4 @@
-import { existsSync, writeSync } from 'node:fs'
+import { existsSync, writeFileSync, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import {
@@ -124,6 +124,7 @@ const handlers = defineHandlers({
   watch: { run: (_task: TaskWith<unknown>, context) => watch(context) },
   gated: {
     run: async ({ payload }: TaskWith<string>) => {
+      writeFileSync(`${payload}.begun`, '')
       while (!existsSync(payload)) await sleep(LOOK_MS)
       return 'through'
     },

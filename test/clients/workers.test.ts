@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -272,7 +272,8 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await startOn(server)
     const file = join(temporaryFolder(), 'open')
     const id = await server.submit('gated', file)
-    await server.until(id, { status: 'processing' })
+    // The task is `processing` before the worker has the answer to its claim, which the kill would cut off.
+    await vi.waitFor(() => expect(existsSync(`${file}.begun`)).toBe(true))
     await server.kill()
     let refused = 0
     const away = createServer((request, response) => {
@@ -288,7 +289,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     })
     await once(away.listen(server.port, '127.0.0.1'), 'listening')
     writeFileSync(file, '')
-    await vi.waitFor(() => expect(refused).toBeGreaterThan(0), { timeout: 20_000 })
+    await vi.waitFor(() => expect(refused, worker.log).toBeGreaterThan(0), { timeout: 20_000 })
     away.closeAllConnections()
     await new Promise((closed) => away.close(closed))
     await server.start()

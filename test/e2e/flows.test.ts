@@ -1,8 +1,8 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
-import { beforeAll, beforeEach, expect, it } from 'vitest'
-import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
+import { beforeAll, beforeEach, expect, it, vi } from 'vitest'
+import { Browser, faultsOf, goOn, has } from '../fixtures/chromium.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
 
 /** For people to view, as those of dashboard.test.ts. */
@@ -27,7 +27,7 @@ beforeEach(async () => {
 })
 
 async function go(view: string): Promise<void> {
-  await page.evaluate(`location.hash = '#/${view}'`)
+  await goOn(page, view)
 }
 
 interface Step {
@@ -157,8 +157,8 @@ it('cancels the unfinished tasks of a batch, which the list of tasks links to', 
   await question.getByRole('button', { name: 'Cancel unfinished tasks' }).click()
   await has(page.locator('.total.canceled strong'), '4')
   await page.locator('.total.canceled').click()
+  await vi.waitFor(() => expect(page.url()).toMatch(/#\/tasks\?batch=given-up&status=canceled$/))
   await has(page.locator('.count').last(), '4 tasks')
-  expect(await page.evaluate('location.hash')).toBe('#/tasks?batch=given-up&status=canceled')
   await go('batch/never-was')
   await has(main(), 'Batch not found')
 })

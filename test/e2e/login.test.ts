@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Page } from 'playwright-core'
 import { beforeAll, beforeEach, expect, it } from 'vitest'
-import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
+import { Browser, faultsOf, goOn, has } from '../fixtures/chromium.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
 
 const screenshots = process.env.TEST_SCREENSHOTS
@@ -85,7 +85,7 @@ it('shows a key with only `read` no buttons that the server would refuse', async
   await page.getByRole('link', { name: 'later' }).click()
   await page.getByText('0 of 1 have ended').waitFor()
   expect(await changing.count()).toBe(0)
-  await page.evaluate("location.hash = '#/submit'")
+  await goOn(page, 'submit')
   await page.getByText('does not allow access').waitFor()
   expect(browser.complaints).toEqual([])
 })

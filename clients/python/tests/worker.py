@@ -88,7 +88,8 @@ def watch(attempt: Attempt) -> object:
 
 
 def gated(attempt: Attempt) -> object:
-    """Ends when a file exists."""
+    """Says that it has begun with one file, and ends when another exists."""
+    open(f"{attempt.payload}.begun", "w").close()
     while not os.path.exists(attempt.payload):
         attempt.sleep(0.01)
     return "through"

@@ -140,10 +140,13 @@ func watch(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
 	}
 }
 
-// gated ends when a file exists.
+// gated says that it has begun with one file, and ends when another exists.
 func gated(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
 	var path string
 	if err := attempt.Payload(&path); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(path+".begun", nil, 0o600); err != nil {
 		return nil, err
 	}
 	for ctx.Err() == nil {
