@@ -272,7 +272,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await startOn(server)
     const file = join(temporaryFolder(), 'open')
     const id = await server.submit('gated', file)
-    // The task is `processing` before the worker has the answer to its claim, which the kill would cut off.
+    // The task is `processing` before the worker has the answer to its claim, and the kill would lose it.
     await vi.waitFor(() => expect(existsSync(`${file}.begun`)).toBe(true))
     await server.kill()
     let refused = 0

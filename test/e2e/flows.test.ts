@@ -26,9 +26,7 @@ beforeEach(async () => {
   await has(page.getByRole('status').first(), 'live')
 })
 
-async function go(view: string): Promise<void> {
-  await goOn(page, view)
-}
+const go = (view: string): Promise<void> => goOn(page, view)
 
 interface Step {
   type: string
