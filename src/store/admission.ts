@@ -26,12 +26,18 @@ import { type LimitChange, RATE_LIMITS, type Turn } from './store.ts'
  * own task only.
  */
 
-const COUNTS = ['maxRetry', 'queueTimeoutMs', 'processTimeoutMs', 'delayMs'] as const
+const COUNTS = ['maxRetry', 'queueTimeoutMs', 'processTimeoutMs', 'delayMs', 'runAt'] as const
+const TEXTS = [
+  ['type', 'type'],
+  ['idempotencyKey', 'idempotency_key'],
+  ['group', 'group'],
+  ['batch', 'batch'],
+] as const
 
 /** @throws XQueueError `too_large`, or `invalid_request`, `invalid_payload` naming the first invalid field */
 export function refuseUnstorable(specs: readonly TaskSpec[]): void {
   refuseManyEdges(specs)
-  for (const [index, spec] of specs.entries()) refuseTask(spec, `tasks[${index}].`)
+  specs.forEach(refuseTask)
 }
 
 /** @throws XQueueError `invalid_request`, `invalid_payload` */
@@ -39,8 +45,8 @@ export function refuseUnstorableSchedule(change: ScheduleChange): void {
   if ('add' in change || 'keep' in change) {
     const { id, task } = 'add' in change ? change.add : change.keep
     refuseText(id, 'id')
-    refuseTask(task, '')
-  } else if ('alter' in change && change.to.task) refuseTask(change.to.task, '')
+    refuseTask(task, null)
+  } else if ('alter' in change && change.to.task) refuseTask(change.to.task, null)
 }
 
 /** @throws XQueueError `invalid_request` */
@@ -137,37 +143,40 @@ function storableLog({ lease, lines, skipped = 0 }: AttemptLog, linesMax: number
   return [{ lease, lines: kept, skipped: before + lines.length - kept.length }]
 }
 
-function refuseTask(task: Partial<TaskSpec>, at: string): void {
-  const { type, payload, priority, runAt, tags, idempotencyKey, group, uses = NO_USES, batch, after } = task
-  refuseText(type, `${at}type`)
-  refuseText(idempotencyKey, `${at}idempotency_key`)
-  refuseText(group, `${at}group`)
-  refuseText(batch, `${at}batch`)
+/** @param index its position in a batch */
+function refuseTask(task: Partial<TaskSpec>, index: number | null): void {
+  const { payload, priority, tags, uses = NO_USES, after } = task
+  for (const [field, name] of TEXTS) refuseText(task[field], name, index)
   for (const key in tags) {
-    refuseText(key, `${at}tags`)
-    refuseText(tags[key], `${at}tags.${key}`)
+    refuseText(key, 'tags', index)
+    refuseText(tags[key], `tags.${key}`, index)
   }
-  const [wrongUse] = uses === NO_USES ? [] : usesErrors(uses, `${at}uses`)
+  const [wrongUse] = uses === NO_USES ? [] : usesErrors(uses, placeOf('uses', index))
   if (wrongUse) throw invalidField(wrongUse.path, wrongUse.message)
-  if (after) for (const id of after) if (typeof id === 'string') refuseText(id, `${at}after`)
+  if (after) for (const id of after) if (typeof id === 'string') refuseText(id, 'after', index)
   if (priority !== undefined && !(Number.isInteger(priority) && priority >= 0 && priority <= TASK_LIMITS.priorityMax)) {
-    throw invalidField(`${at}priority`, `is ${priority}: it must be an integer from 0 to ${TASK_LIMITS.priorityMax}`)
+    const must = `it must be an integer from 0 to ${TASK_LIMITS.priorityMax}`
+    throw invalidField(placeOf('priority', index), `is ${priority}: ${must}`)
   }
-  for (const field of COUNTS) refuseCount(task[field], at + field)
-  refuseCount(runAt, `${at}runAt`)
+  for (const field of COUNTS) refuseCount(task[field], field, index)
   const fault = payload === undefined ? null : faultIn(payload)
   if (!fault) return
-  const path = at + joined('payload', fault.path)
+  const path = placeOf(joined('payload', fault.path), index)
   const errors = [{ path, message: fault.message }]
   throw new XQueueError('invalid_payload', `${path} ${fault.message}`, { errors })
 }
 
-function refuseCount(value: number | null | undefined, path: string): void {
-  if (value === null || value === undefined || (Number.isSafeInteger(value) && value >= 0)) return
-  throw invalidField(path, `is ${value}: it must be whole milliseconds, or an integer of 0 or more`)
+/** Where a field of a task is, for a refusal only: of most tasks nothing is refused. */
+function placeOf(field: string, index: number | null): string {
+  return index === null ? field : `tasks[${index}].${field}`
 }
 
-function refuseText(text: string | null | undefined, path: string): void {
+function refuseCount(value: number | null | undefined, field: string, index: number | null): void {
+  if (value === null || value === undefined || (Number.isSafeInteger(value) && value >= 0)) return
+  throw invalidField(placeOf(field, index), `is ${value}: it must be whole milliseconds, or an integer of 0 or more`)
+}
+
+function refuseText(text: string | null | undefined, field: string, index: number | null = null): void {
   if (text === null || text === undefined || text.isWellFormed()) return
-  throw invalidField(path.toWellFormed(), ILL_FORMED)
+  throw invalidField(placeOf(field, index).toWellFormed(), ILL_FORMED)
 }

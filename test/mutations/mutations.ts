@@ -193,7 +193,7 @@ const REDIS: readonly Entry[] = [
     /write_finished\(\w+\)(\n.*\n.*\n *)write_finished\(\w+\)/,
     '$1',
   ],
-  ['unknown types are refused', 'answer_call', /#unknown > 0/, '#unknown > 9'],
+  ['unknown types are refused', 'answer_call', /if unknown then/, 'if unknown and unknown[9] then'],
   ['a full queue refuses', 'answer_call', /> (\S+pending_max)/, '> $1 + 1'],
   ['what is removed is not told again', 'remove_finished', /note_removed\(.*\)\n/, '\n'],
   ['only what has finished is erased', 'erase', /(\w+) ~= 'finished'/, "$1 == 'nowhere'"],

@@ -103,6 +103,41 @@ export function submitContract(fixture: Fixture): void {
       })
     })
 
+    it('answers each of many calls that arrive together for itself, whatever the others are', async () => {
+      await fixture.queue.configureLimit('scarce', { max: 1 })
+      const kinds: Partial<TaskSpec>[][] = [
+        ...[[{}], [{}], [{ group: 'g', tags: { a: 'b' } }], [{}], [{ type: 'u' }], [{ type: 'u' }]],
+        ...[[{ priority: 2 }], [{ delayMs: 5_000 }], [{ priority: 2 }], [{ uses: { scarce: 1 } }]],
+        ...[[{ idempotencyKey: 'same' }], [{ uses: { scarce: 1 } }], [{}, { type: 'u' }], [{}, {}], [{}]],
+        ...[[{ type: 'unknown' }], [{ type: 'unknown' }], [{}], [{ uses: { scarce: 2 } }]],
+      ]
+      const calls = Array.from({ length: 60 }, (_, n) =>
+        kinds[n % kinds.length]!.map((fields, at) =>
+          completeSpec({ type: 't', ...fields, payload: fields.idempotencyKey ? 'key' : { n, at } }),
+        ),
+      )
+      const answers = await Promise.allSettled(calls.map((specs) => fixture.queue.submit(specs)))
+      const shown = async (index: number) => {
+        const answer = answers[index]!
+        if (answer.status === 'rejected') return answer.reason.code
+        return fixture.queue.get(answer.value.map(({ task }) => task.id))
+      }
+      for (const [index, specs] of calls.entries()) {
+        const [{ type, uses }] = specs as [TaskSpec]
+        if (type === 'unknown') expect(await shown(index)).toBe('unknown_type')
+        else if (uses.scarce === 2) expect(await shown(index)).toBe('invalid_request')
+        else {
+          const wanted = specs.map(({ delayMs, runAt, byDefault, ...fields }) => expect.objectContaining(fields))
+          expect(await shown(index)).toEqual(wanted)
+        }
+      }
+      const ids = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []))
+      const fresh = ids.filter(({ existing }) => !existing).map(({ task }) => task.id)
+      const { counts } = await fixture.queue.stats()
+      expect([new Set(fresh).size, counts.pending]).toEqual([fresh.length, fresh.length])
+      expect(ids.length - fresh.length).toBe(calls.filter(([spec]) => spec!.idempotencyKey === 'same').length - 1)
+    })
+
     it('refuses a whole call if the queue is full', async () => {
       await fixture.opened.cleanup()
       await start({ pendingMax: 2 })

@@ -93,6 +93,7 @@ const PARTS: Partial<Record<StepName, readonly string[]>> = {
     'sweep-limits',
     'sweep-events',
   ],
+  submit: ['submit-read'],
   turn: ['turn-leases', 'turn-start', 'turn-order', 'turn-groups', 'turn-waits', 'turn-claims'],
 }
 const HARMLESS: ReadonlySet<StepName> = new Set([

@@ -43,20 +43,31 @@ type Extras = Pick<Task, 'tags' | 'idempotencyKey' | 'group' | 'uses' | 'after' 
  * limits. A task that uses limits has its lane in place of the group.
  */
 export function extrasOf(task: Omit<Extras, 'after'> & { after: readonly unknown[] }): string {
+  if (!hasExtras(task)) return ''
   const { tags, idempotencyKey, uses, after, onFailure, batch } = task
-  const tagged = Object.keys(tags).length > 0
-  const usesLimits = uses !== NO_USES && Object.keys(uses).length > 0
+  const usesLimits = usesSome(uses)
   const group = usesLimits ? laneOf(task.group, uses) : task.group
   const hasPolicy = after.length > 0 || usesLimits
-  if (!tagged && idempotencyKey === null && group === null && batch === null && !hasPolicy) return ''
-  const first = `${tagged ? JSON.stringify(tags) : '{}'},${JSON.stringify(idempotencyKey)},${JSON.stringify(group)}`
+  const first = `${JSON.stringify(tags)},${JSON.stringify(idempotencyKey)},${JSON.stringify(group)}`
   if (batch === null && !hasPolicy) return first
   return `${first},${JSON.stringify(batch)}${hasPolicy ? `,"${onFailure}"` : ''}`
 }
 
+/** Whether the extras of a task are not ''. */
+export function hasExtras(task: Omit<Extras, 'after'> & { after: readonly unknown[] }): boolean {
+  const { tags, idempotencyKey, group, batch, after, uses } = task
+  if (idempotencyKey !== null || group !== null || batch !== null || after.length > 0 || usesSome(uses)) return true
+  for (const _ in tags) return true
+  return false
+}
+
 /** The units of limits of a task as JSON, '' if it uses none. */
 export function unitsOf(uses: Uses): string {
-  return uses === NO_USES || Object.keys(uses).length === 0 ? '' : JSON.stringify(uses)
+  return usesSome(uses) ? JSON.stringify(uses) : ''
+}
+
+function usesSome(uses: Uses): boolean {
+  return uses !== NO_USES && Object.keys(uses).length > 0
 }
 
 /** Extras as `complete_extras` of tasks.lua writes them: with the names of predecessors, and the units of limits. */

@@ -83,7 +83,9 @@ export class Submissions {
 
   async add(call: Call): Promise<Accepted> {
     const { specs } = call
-    const { answer, lanes } = await this.#ask(call, (asked) => this.#batchers.add(asked))
+    const send = (asked: Call) => this.#batchers.add(asked)
+    const first = await send(call)
+    const { answer, lanes } = first.answer.kind === 'accepted' ? first : await this.#askAgain(call, first, send)
     if (answer.kind !== 'accepted') throw await this.#refusal(specs, answer)
     return this.#accepted(call, lanes, answer)
   }
@@ -94,18 +96,20 @@ export class Submissions {
    * @throws XQueueError the other errors of `add`
    */
   async check(call: Call, indexes: readonly number[]): Promise<string[]> {
-    const { answer } = await this.#ask(call, async (asked) => (await this.#send([asked], 'check'))[0]!)
+    const send = async (asked: Call) => (await this.#send([asked], 'check'))[0]!
+    const { answer } = await this.#askAgain(call, await send(call), send)
     if (answer.kind === 'accepted') return []
     if (answer.kind === 'unknown') return answer.types
     throw await this.#refusal(call.specs, answer, indexes)
   }
 
   /**
-   * The step compares requests as texts. If those differ although the request is the same (an earlier version also
-   * wrote the defaults), it is called once more with the texts that the store has.
+   * The answer to a call after what a first answer asks for. The step compares requests as texts. If those differ
+   * although the request is the same (an earlier version also wrote the defaults), it is called once more with the
+   * texts that the store has.
    */
-  async #ask(call: Call, send: (call: Call) => Promise<Asked>): Promise<Asked> {
-    let asked = await send(call)
+  async #askAgain(call: Call, first: Asked, send: (call: Call) => Promise<Asked>): Promise<Asked> {
+    let asked = first
     if (asked.answer.kind === 'limits') {
       const missing = [...asked.answer.settings].flatMap(([name, text]) => (text === '' ? [name] : []))
       if (await this.#limits.use(missing, this.#partition)) asked = await send(call)
@@ -183,7 +187,9 @@ export class Submissions {
       if (earlier.has(index)) return null
       ids[index] = idOf(this.#partition, lanes.get(shapeOf(spec))!, ms, n)
       n += 1
-      const waitsFor = after[index]!.map((name) => {
+      const names = after[index]!
+      if (names.length === 0) return { task: acceptedTask(spec, ids[index], ms), existing: false }
+      const waitsFor = names.map((name) => {
         const place = PREDECESSOR.placeOf(name)
         return place === null ? idOfName(name) : ids[place]!
       })

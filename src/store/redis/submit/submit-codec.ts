@@ -3,7 +3,7 @@ import { NO_USES, type Uses } from '../../../task/uses.ts'
 import type { StoreOptions } from '../../store.ts'
 import type { Numbers } from '../records/ids.ts'
 import { NO_EXTRAS } from '../records/keys.ts'
-import { extrasOf, headOf, unitsOf } from '../records/rows.ts'
+import { extrasOf, hasExtras, headOf, unitsOf } from '../records/rows.ts'
 
 /** The arguments and the answer of submit.lua. */
 
@@ -111,12 +111,21 @@ export function submissionOf(
   const shapes = new Shapes()
   const tasks: (string | number)[] = []
   let count = 0
+  const run = { shape: 0, countAt: 0 }
   for (const { specs, after, requests } of calls) {
     count += specs.length
-    tasks.push(specs.length)
-    specs.forEach((spec, index) => {
-      writeTask(tasks, shapes, spec, after[index]!, requests?.get(index))
-    })
+    const shape = specs.length === 1 ? shapes.plain(specs[0]!) : null
+    if (shape === null) {
+      run.shape = 0
+      tasks.push(specs.length)
+      specs.forEach((spec, index) => {
+        writeTask(tasks, shapes, spec, after[index]!, requests?.get(index))
+      })
+    } else {
+      if (run.shape !== shape) Object.assign(run, { shape, countAt: tasks.push(-shape, 0) - 1 })
+      tasks[run.countAt] = Number(tasks[run.countAt]) + 1
+      tasks.push(JSON.stringify(specs[0]!.payload))
+    }
   }
   const limits = [typeTtlMs, pendingMax ?? '', retention.ageMs, TASK_LIMITS.successorsMax]
   const head = [wasMet, isState ? '1' : '', mode, numbers.take(count), ...limits, shapes.count]
@@ -152,6 +161,13 @@ class Shapes {
     return this.#shapes.length
   }
 
+  /** The number of a task that has nothing else but its shape and its payload; null for another. */
+  plain(spec: TaskSpec): number | null {
+    if (spec.runAt !== null || spec.delayMs !== 0) return null
+    const parts = limitedPartsOf(spec)
+    return parts === null && hasExtras(spec) ? null : this.numberOf(spec, parts)
+  }
+
   /** @param parts the extras and units that all tasks of the shape have, or null */
   numberOf(spec: TaskSpec, parts: readonly [extras: string, units: string] | null): number {
     const shape = shapeOf(spec)
@@ -181,22 +197,29 @@ function writeTask(
   stored: string | undefined,
 ): void {
   const payload = JSON.stringify(spec.payload)
-  const parts = limitedPartsOf(spec)
-  const shape = shapes.numberOf(spec, parts)
-  const extras = parts === null ? extrasOf(spec) : ''
-  if (extras === '' && spec.runAt === null && spec.delayMs === 0) {
-    args.push(shape, payload)
+  const plain = shapes.plain(spec)
+  if (plain !== null) {
+    args.push(plain, payload)
     return
   }
+  const shape = shapes.numberOf(spec, null)
+  const extras = extrasOf(spec) || NO_EXTRAS
   const key = spec.idempotencyKey ?? ''
   const request = stored ?? (key === '' ? '' : sameRequest(spec))
-  args.push(-shape, payload, extras || NO_EXTRAS, delayOf(spec), spec.runAt ?? '', key, request, unitsOf(spec.uses))
+  args.push(-shape, payload, extras, delayOf(spec), spec.runAt ?? '', key, request, unitsOf(spec.uses))
   args.push(after.length, ...after)
 }
 
+/** The shape that was written last: most tasks of a trip have the same one. */
+let last = { type: '', priority: 0, queueTimeoutMs: 0, processTimeoutMs: 0, maxRetry: 0, text: '' }
+
 /** Tasks of the same shape go to the same lane with the same head. */
-export function shapeOf(spec: TaskSpec): string {
-  return `${spec.type} ${spec.priority} ${headOf(spec)}`
+export function shapeOf({ type, priority, queueTimeoutMs, processTimeoutMs, maxRetry }: TaskSpec): string {
+  const isLast = type === last.type && priority === last.priority && maxRetry === last.maxRetry
+  if (isLast && queueTimeoutMs === last.queueTimeoutMs && processTimeoutMs === last.processTimeoutMs) return last.text
+  const fields = { type, priority, queueTimeoutMs, processTimeoutMs, maxRetry }
+  last = { ...fields, text: `${type} ${priority} ${headOf(fields)}` }
+  return last.text
 }
 
 function delayOf({ delayMs }: TaskSpec): string {

@@ -10,7 +10,8 @@
 --       number is negative also: its extras, delay in ms or '', run_at or '', idempotency key or '', the request of the
 --       key, the units of limits that it uses, as JSON, or '', number of tasks that it waits for, each (`#<index>` for
 --       a task of the same call, or a name; '' for a task of another call in a 'check'; '?' for an invalid id); the
---       extras do not contain these and the units
+--       extras do not contain these and the units. Consecutive calls of one task each that has only a shape and a
+--       payload: the negative number of their shape, how many, the payload of each
 -- Returns {lane numbers of the shapes, '' if no task of a shape was accepted; the answer of each call}, or 'incomplete'
 --       if accepted tasks could take the places of tasks that are to be restored
 --       answer: the id of its first entry, or one of
@@ -24,155 +25,6 @@
 --         {'crowd', name of a task that too many would wait for}
 --         {'unstorable', index of a task}: nothing of the call is written
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
-
--- Returns what all calls of a step have in common.
-local function read_admission(step)
-  local admission = { was_here = arg(step), must_be_restored = arg(step) == '1' }
-  admission.mode, admission.least_n, admission.type_ttl = arg(step), number(step), number(step)
-  admission.pending_max, step.retention_ms, admission.successors_max = number(step), number(step), number(step)
-  -- Whether each type is known, runs of accepted tasks for the events, tasks whose state is decided at the end.
-  admission.known, admission.runs, admission.begun = {}, {}, {}
-  -- The named limits that tasks use: all names, and their settings; the units that tasks use, by their text.
-  admission.limit_names, admission.limits, admission.units = {}, {}, {}
-  return admission
-end
-
-local function is_known(step, admission, kind)
-  local known = admission.known[kind]
-  if known == nil then
-    local seen = tonumber(call('HGET', step.prefix .. KEY.known, kind) or '')
-    known = (seen and seen > step.now - admission.type_ttl)
-      or call('SISMEMBER', step.prefix .. KEY.declared, kind) == 1
-    admission.known[kind] = known
-  end
-  return known
-end
-
--- Reads a time: nil for '', and NaN, which equals nothing, for an invalid one.
-local function time(step)
-  local text = arg(step)
-  if text == '' then return nil end
-  return text:match('^%d+$') and #text < 16 and tonumber(text) or 0 / 0
-end
-local function is_time(at_ms) return at_ms == nil or at_ms == at_ms end
-
--- Returns the units of limits in a text, nil if it is invalid: {by name, is_refused: whether the limits never allow
--- them}.
-local function units_in(admission, text)
-  local units = admission.units[text]
-  if units ~= nil then return units end
-  local is_read, by_name = pcall(cjson.decode, text)
-  units = is_read and type(by_name) == 'table' and { by_name = by_name, is_refused = nil }
-  admission.units[text] = units
-  for name in pairs(units and by_name or {}) do
-    if not admission.limits[name] then
-      admission.limits[name] = ''
-      admission.limit_names[#admission.limit_names + 1] = name
-    end
-  end
-  return units
-end
-
-local function read_limits(step, admission)
-  for index, text in ipairs((limits.read_settings(step, admission.limit_names))) do
-    admission.limits[admission.limit_names[index]] = text
-  end
-end
-
--- Returns whether limits do not exist, or can never give so many units.
-local function never_fit(admission, units)
-  if units.is_refused == nil then
-    units.is_refused = false
-    for name, its_units in pairs(units.by_name) do
-      local text = admission.limits[name]
-      local settings = text ~= '' and limits.unpack(text)
-      local most = settings and math.min(settings.max or math.huge, settings.rate_max or math.huge) or 0
-      units.is_refused = units.is_refused or its_units > most
-    end
-  end
-  return units.is_refused
-end
-
--- Returns the refusal of tasks whose limits do not exist, or can never give what the tasks need; nil if there is none.
-local function refuse_uses(admission, tasks, earlier)
-  local refusal, names, seen = { 'limits', {} }, {}, {}
-  for index, task in ipairs(tasks) do
-    local units = not earlier[index] and task.units
-    if units and never_fit(admission, units) then refusal[#refusal + 1] = { index } end
-    for name in pairs(units and not seen[units] and units.by_name or {}) do
-      if not seen[name] then
-        names[#names + 1], seen[name] = name, true
-        names[#names + 1] = admission.limits[name]
-      end
-    end
-    if units then seen[units] = true end
-  end
-  refusal[2] = names
-  return refusal[3] and refusal
-end
-
--- Reads what the tasks of a shape have besides the payload; returns whether it is valid.
-local function read_common(step, admission, shape)
-  local extras, uses = arg(step), arg(step)
-  if uses == '' then return true end
-  shape.units, shape.extras = units_in(admission, uses), complete_extras(extras, {}, uses)
-  local is_read, labels = pcall(limits.labels_of, step, shape.extras)
-  shape.labels = is_read and labels
-  return shape.units and shape.labels
-end
-
-local function read_shapes(step, admission)
-  admission.shapes, admission.shape_count, admission.all_known = {}, number(step), true
-  for index = 1, admission.shape_count do
-    local shape = { type = arg(step), priority = arg(step), head_text = arg(step) }
-    local is_valid = read_common(step, admission, shape)
-    -- An invalid shape is left out, and so are its tasks.
-    if is_valid and shape.priority:match('^%d$') and unpack_request(shape.head_text) then
-      admission.shapes[index] = shape
-    end
-    -- The type of a schedule was known when the schedule was made.
-    admission.all_known = (admission.mode == 'tick' or is_known(step, admission, shape.type)) and admission.all_known
-  end
-end
-
--- Returns whether all parts of a task can be stored; reads the extras, once.
-local function is_storable(task)
-  if not task.shape or not task.payload then return false end
-  if not task.extras then return true end
-  local is_read, extras = true, nil
-  task.group = group_alone(task.extras)
-  if task.extras ~= NO_EXTRAS and not task.group then is_read, extras = pcall(unpack_extras, task.extras) end
-  if is_read and extras then task.group, task.batch = extras.group, extras.batch end
-  return is_read and is_time(task.delay) and is_time(task.run_at)
-end
-
--- Reads a whole call before anything of any call is written; `bad` is its first task that cannot be stored.
-local function read_call(step, admission)
-  local tasks, unknown = {}, {}
-  local keyed, depends, bad = 0, false, nil
-  for index = 1, number(step) do
-    local shape = number(step)
-    local task = { shape = admission.shapes[shape < 0 and -shape or shape], payload = arg(step) }
-    if shape > 0 then
-      task.units = task.shape and task.shape.units
-    else
-      task.extras, task.delay, task.run_at = arg(step), time(step), time(step)
-      task.key, task.request, task.uses = next_args(step, 3)
-      task.after = {}
-      for place = 1, number(step) do task.after[place] = arg(step) end
-      depends = depends or #task.after > 0
-      if task.key ~= '' then keyed = keyed + 1 end
-    end
-    if shape < 0 and task.uses ~= '' then task.units = units_in(admission, task.uses) end
-    if not is_storable(task) or task.units == false then
-      bad = bad or index
-    elseif not admission.all_known and not is_known(step, admission, task.shape.type) then
-      unknown[#unknown + 1] = task.shape.type
-    end
-    tasks[index] = task
-  end
-  return { tasks = tasks, unknown = unknown, keyed = keyed, depends = depends, bad = bad }
-end
 
 -- Returns the refs of tasks that known keys had accepted, by index, and the conflicts: keys that were used for another
 -- request.
@@ -317,15 +169,16 @@ local function lane_of_shape(step, shape)
 end
 
 local function write_call(step, admission, tasks, earlier, fresh)
-  local existing, added = { 'some' }, 0
+  local existing, added = nil, 0
   local ms, n = step.now, 0
   if fresh > 0 then ms, n = reserve(step, fresh, admission.least_n) end
-  existing[2] = entry_id(ms, n)
+  local first = entry_id(ms, n)
   for index, task in ipairs(tasks) do
     local lane = lane_of_shape(step, task.shape)
     local ref = earlier[index] or (task.same and tasks[task.same].ref)
     if ref then
       task.ref = ref
+      existing = existing or { 'some', first }
       existing[#existing + 1] = { index, ref }
     else
       add_to_runs(admission, lane, ms, n + added)
@@ -335,25 +188,27 @@ local function write_call(step, admission, tasks, earlier, fresh)
   end
   step.opened = step.opened + added
   if admission.waiting then admission.waiting = admission.waiting + added end
-  return existing[3] and existing or existing[2]
+  return existing or first
 end
 
-local function answer_call(step, admission, read)
-  local tasks, unknown = read.tasks, read.unknown
-  if read.bad then return { 'unstorable', read.bad } end
-  if #unknown > 0 then return has_lost(step, admission.was_here) and { 'lost' } or { 'unknown', unpack(unknown) } end
-  local earlier, conflicts = {}, nil
-  if read.keyed > 0 then earlier, conflicts = earlier_of(step, tasks) end
-  if conflicts then return conflicts end
-  local fresh = #tasks
-  for place, task in ipairs(tasks) do
-    if earlier[place] or task.same then fresh = fresh - 1 end
+local function answer_call(step, admission, asked)
+  local tasks, unknown = asked.tasks, asked.unknown
+  if asked.bad then return { 'unstorable', asked.bad } end
+  if unknown then return has_lost(step, admission.was_here) and { 'lost' } or { 'unknown', unpack(unknown) } end
+  local earlier, fresh = {}, #tasks
+  if asked.keyed then
+    local conflicts
+    earlier, conflicts = earlier_of(step, tasks)
+    if conflicts then return conflicts end
+    for place, task in ipairs(tasks) do
+      if earlier[place] or task.same then fresh = fresh - 1 end
+    end
   end
   local refused_uses = admission.limit_names[1] and admission.mode ~= 'tick' and refuse_uses(admission, tasks, earlier)
   if refused_uses then return refused_uses end
   local waiting = admission.waiting
   if waiting and fresh > 0 and waiting + fresh > admission.pending_max then return { 'full', waiting } end
-  local refused = read.depends and refuse_waiting(step, admission, tasks, earlier)
+  local refused = asked.depends and refuse_waiting(step, admission, tasks, earlier)
   if refused then return refused end
   if admission.mode == 'check' then return '' end
   return write_call(step, admission, tasks, earlier, fresh)
@@ -377,8 +232,7 @@ function steps.submit(step)
   rare.check(step, {})
   if admission.must_be_restored and not is_restored(step) then return 'incomplete' end
   read_shapes(step, admission)
-  local calls, answers = {}, {}
-  for index = 1, number(step) do calls[index] = read_call(step, admission) end
+  local calls, answers = read_calls(step, admission), {}
   if admission.limit_names[1] then read_limits(step, admission) end
   local is_bounded = admission.pending_max ~= nil
   if is_bounded then refresh_totals(step) end
@@ -387,7 +241,7 @@ function steps.submit(step)
   if is_bounded then
     admission.waiting = total(step, 'open') + step.opened - call('HLEN', step.prefix .. KEY.leases)
   end
-  for index, read in ipairs(calls) do answers[index] = answer_call(step, admission, read) end
+  for index, asked in ipairs(calls) do answers[index] = answer_call(step, admission, asked) end
   write_runs(step, admission)
   begin_all(step, admission)
   finish_step(step)
