@@ -112,6 +112,16 @@ export function configureLimitContract(fixture: Fixture): void {
       expect((await facts('gpu')).holders).toMatchObject([{ type: 't', workerId: 'w1', units: 1 }])
     })
 
+    it('keeps no cancel from a worker whose turn finds no room in it', async () => {
+      await set('gpu', { max: 1 })
+      const id = await add('a', { gpu: 1 })
+      await add('b', { gpu: 1 })
+      const [held] = await claim(1)
+      await fixture.queue.cancel({ ids: [id] })
+      const { leases, cancelRequested } = await fixture.queue.turn({ worker: WORKER, want: 1 })
+      expect([leases, cancelRequested]).toEqual([[], [held!.lease]])
+    })
+
     it('starts as many tasks of a lane in one claim as it has room for, in their order', async () => {
       await set('gpu', { max: 7 })
       for (const [name, gpu] of Object.entries({ a: 2, b: 2, c: 1, d: 1, e: 3, f: 1 })) await add(name, { gpu })
@@ -133,6 +143,18 @@ export function configureLimitContract(fixture: Fixture): void {
       for (const { lease } of leases) await succeed(lease)
       expect(await next()).toBe('c')
       expect((await facts('gpu')).inUse).toBe(1)
+    })
+
+    it.each([
+      ['one lane', null, null],
+      ['several lanes', 'a', 'b'],
+    ])('gives the units of a task whose wait has ended to others in the same claim, in %s', async (_, one, other) => {
+      await set('gpu', { max: 2, rate: { max: 2, perMs: 60_000 } })
+      await add('late', { gpu: 2 }, { group: one, queueTimeoutMs: 700 })
+      for (const group of [one, other]) await add('next', { gpu: 1 }, { group, queueTimeoutMs: 0 })
+      fixture.now += 700
+      expect(await next()).toBe('next next')
+      expect((await facts('gpu')).inUse).toBe(2)
     })
 
     it('lets a lighter task of another lane start where a heavier one does not fit', async () => {
