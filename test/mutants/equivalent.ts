@@ -46,6 +46,21 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
   ['src/task/event.ts', "return false ? 'null' : JSON.stringify(value)", 'null has the same text in both ways'],
   ['src/store/sqlite/records/rows.ts', '- textByUses.set(uses, text)', 'a cache'],
   ['src/store/redis/events/outbox-reader.ts', '- this.wake()', 'a reader that waits looks again within a second'],
+  [
+    'src/store/redis/turn/turn-start.lua',
+    'if text or uses and uses[index] then',
+    'tasks of groups are handed out in the form of those with limits, which says the same',
+  ],
+  [
+    'src/store/redis/records/tasks.lua',
+    "return lane and not lane:find('\\\\', 1, false) and lane or nil",
+    'a backslash has no meaning in a pattern',
+  ],
+  [
+    'src/store/redis/scan/ahead.lua',
+    'if entry and #last == 24 and last >= entry then return waiting end',
+    'no entry lies between one and itself',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

@@ -121,6 +121,20 @@ export function turnContract(fixture: Fixture): void {
       expect((await claim())[0]!.task.id).toBe(started.id)
     })
 
+    it.each([
+      ['of one lane', [{}, {}], {}],
+      ['of several types', [{}, { type: 'u' }], {}],
+      ['of several groups', [{ group: 'a' }, { group: 'b' }], {}],
+      ['of the groups that it names', [{ group: 'a' }, { group: 'b' }], { groups: ['b', 'a'] }],
+    ])('claims tasks %s in place of those whose wait has ended', async (_, specs, more) => {
+      for (const spec of [...specs, ...specs]) await submit({ ...spec, queueTimeoutMs: 1_000 })
+      const ids: string[] = []
+      for (const spec of specs) ids.push((await submit({ ...spec, queueTimeoutMs: 0 })).id)
+      fixture.now += 1_000
+      const { leases } = await fixture.queue.turn({ worker: WORKER, want: 2, ...more })
+      expect(leases.map(({ task }) => task.id).sort()).toEqual(ids.sort())
+    })
+
     it('wakes a waiting turn after a submission, a released permit, a resume and a raised limit', async () => {
       const wait = () => fixture.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
       await limit('t', 1)

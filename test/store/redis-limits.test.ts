@@ -221,6 +221,33 @@ describe('named limits on Redis', () => {
     ])
   })
 
+  it.each([
+    ['', {}, []],
+    [' with a limit', { groupConcurrency: 5 }, []],
+    [' beside another type', {}, ['u']],
+  ])('are checked for a lane that the previous version has added as a group with one task%s', async (_, t, others) => {
+    await queue.configureType('t', { declared: true, ...t })
+    await queue.configureLimit('gpu', { max: 1 })
+    for (const type of others) await queue.configureType(type, { declared: true })
+    await submit([{ uses: { gpu: 1 } }, { group: 'a', payload: 'a' }])
+    const [holder] = await claim(1)
+    await submit([
+      { uses: { gpu: 1 }, payload: 'last' },
+      ...others.map((type) => ({ type, group: 'b', payload: type })),
+    ])
+    const member = '\u001fgpu'
+    const [place] = cli('ZRANGE', 'xq:{0}:unserved:t:0', '0', '-1').split('\n')
+    const [ms, n] = place!.split('|')[0]!.split('-').map(Number)
+    for (const key of ['unserved', 'rotation', 'group_queue']) cli('DEL', `xq:{0}:${key}:t:0`)
+    const score = (ms! - Number(cli('HGET', 'xq:{0}:lone_from', 't:0'))) * 2 ** 24 + n! - 1e9
+    cli('ZADD', 'xq:{0}:lone:t:0', String(score), member)
+    const worker = { ...WORKER, types: ['t', ...others] }
+    const next = async () => payloads((await queue.turn({ worker, want: 9 })).leases)
+    expect(await next()).toBe(['a', ...others].join(' '))
+    await succeed([holder!])
+    expect(await next()).toBe('last')
+  })
+
   it('bound the tasks that count as runnable', async () => {
     await queue.configureLimit('gpu', { max: 4 })
     await queue.configureLimit('tokens', { rate: { max: 1, perMs: 60_000 } })
