@@ -75,7 +75,7 @@ func (c *Client) exchangeWith(
 		return nil, err
 	}
 	defer response.Body.Close()
-	content, err := io.ReadAll(io.LimitReader(response.Body, answerMaxSize))
+	content, err := contentOf(response)
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
 	}
@@ -90,6 +90,16 @@ func (c *Client) exchangeWith(
 		return nil, &Error{Status: response.StatusCode, Code: "internal", Detail: detail, cause: err}
 	}
 	return response.Header, nil
+}
+
+// contentOf reads an answer. Of one that says its length, nothing is copied again and again as the buffer grows.
+func contentOf(response *http.Response) ([]byte, error) {
+	var content bytes.Buffer
+	if length := response.ContentLength; length > 0 && length <= answerMaxSize {
+		content.Grow(int(length) + bytes.MinRead)
+	}
+	_, err := content.ReadFrom(io.LimitReader(response.Body, answerMaxSize))
+	return content.Bytes(), err
 }
 
 // send makes a call and gives its answer to be read.
