@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { LATE_READER_MS } from '../../src/store/options.ts'
+import { FOLLOWED_MAX, LATE_READER_MS } from '../../src/store/options.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type Fixture, WORKER } from './fixture.ts'
 
@@ -120,6 +120,30 @@ export function eraseContract(fixture: Fixture): void {
       await fixture.fail((await claim())[0]!.lease, { retry: false })
       expect((await erase(id)).outcome).toBe('changed')
       expect((await get(waiting.id)).status).toBe('canceled')
+    })
+
+    it('erases many tasks at once, also those of which more have copies than one step changes', async () => {
+      const few = Array.from({ length: 120 }, () => completeSpec({ type: 't', payload: 'few', priority: 1 }))
+      const tasks = (await fixture.queue.submit(few)).map(({ task }) => task.id)
+      for (const [n, { lease }] of (await claim(120)).entries()) await succeed(lease, n)
+      const [first, second] = [tasks[10]!, tasks[20]!]
+      const copies = Array.from({ length: FOLLOWED_MAX }, (_, n) =>
+        completeSpec({ type: 't', delayMs: 60_000, after: n % 2 === 0 ? [first] : [first, second] }),
+      )
+      const successors = (await fixture.queue.submit(copies)).map(({ task }) => task.id)
+      const waiting = await submit({ delayMs: 60_000 })
+      const asked = [...tasks.slice(0, 60), waiting.id, 'none', ...tasks.slice(60)]
+      const { results } = await fixture.queue.erase(asked)
+      const wanted = asked.map((id) => ({ [waiting.id]: 'refused', none: 'unknown' })[id] ?? 'changed')
+      expect(results.map(({ id, outcome }) => [id, outcome])).toEqual(asked.map((id, at) => [id, wanted[at]]))
+      expect((await fixture.queue.get(tasks)).filter((task) => task !== null)).toEqual([])
+      fixture.now += 60_000
+      await fixture.queue.sweep(10_000)
+      for (const { task, predecessors } of await claim(50)) {
+        expect(successors).toContain(task.id)
+        const blank = task.after.map(() => [null, 'success'])
+        expect(predecessors.map(({ result, status }) => [result, status])).toEqual(blank)
+      }
     })
   })
 

@@ -8,8 +8,9 @@ import { acceptedAtOf, nameOf, placeOf } from '../records/ids.ts'
 const ENTRIES_AT_ONCE = 100
 const BYTES_AT_ONCE = 1024 * 1024
 
-/** Tasks of one step that changes nothing. */
+/** Tasks of one step that changes nothing, and of one that erases. */
 const CHECKED_AT_ONCE = 500
+const ERASED_AT_ONCE = 50
 /** Bounded, so that a long number in a result costs no more than its length. */
 const REF = /\d{1,5}\.\d{1,15}-\d{1,10}/g
 
@@ -61,20 +62,28 @@ export class Erasure {
       })
     }
     if (finished.length > 0) await this.#eraseEvents(partition, finished)
-    for (const { ref, place } of finished) outcomes[place] = await this.#eraseTask(partition, ref)
+    for (let waiting = finished; waiting.length > 0; ) {
+      const some = waiting.slice(0, ERASED_AT_ONCE)
+      const items = some.map(({ ref }) => [ref])
+      const answers = await this.#run(partition, 'task', items)
+      for (const [index, { ref, place }] of some.entries()) {
+        const { hasMore, outcome, first, copies } = answers[index]!
+        if (hasMore) continue
+        outcomes[place] = outcome
+        await this.#eraseCopies(partition, ref, copies, first!)
+      }
+      waiting = [...some.filter((_, index) => answers[index]!.hasMore), ...waiting.slice(ERASED_AT_ONCE)]
+    }
     return outcomes
   }
 
-  async #eraseTask(partition: number, ref: string): Promise<ChangeOutcome> {
-    let [erased] = await this.#run(partition, 'task', [[ref]])
-    while (erased!.hasMore) [erased] = await this.#run(partition, 'task', [[ref]])
-    const { outcome, first, copies } = erased!
+  /** Copies of the result of a task in other partitions. */
+  async #eraseCopies(partition: number, ref: string, copies: readonly string[], blank: string): Promise<void> {
     for (const copy of copies) {
       const slash = copy.indexOf('/')
-      const item = [copy.slice(slash + 1), nameOf({ partition, ref }), first!]
+      const item = [copy.slice(slash + 1), nameOf({ partition, ref }), blank]
       await this.#run(Number(copy.slice(0, slash)), 'copy', [item])
     }
-    return outcome
   }
 
   /** Items of the step: the outcome of each, when its task ended or the text that replaces copies, and the copies. */
