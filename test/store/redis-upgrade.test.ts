@@ -251,6 +251,27 @@ it('keeps the order and the limit of a group to which the previous version adds 
   expect(second.leases.map(({ task }) => [task.group, task.payload])).toEqual([['c', 'c0']])
 })
 
+it.each([
+  ['has a permit', 2, 'c'],
+  ['has no limit any more', null, 'c c'],
+  ['has no permit', 1, ''],
+])(
+  'lets a sweep bring back a group that the previous version keeps at its limit if it %s',
+  async (_, most, started) => {
+    await queue.configureType('a', { groupConcurrency: most })
+    await queue.submit(['c', 'c', 'c'].map((group) => completeSpec({ type: 'a', group })))
+    await queue.turn({ worker: WORKER, want: 1 })
+    const client = await createClient({ url: redis.url }).connect()
+    const position = String(await client.zScore('xq:{0}:rotation:a:0', 'c'))
+    await client.zRem('xq:{0}:rotation:a:0', 'c')
+    await client.hSet('xq:{0}:at_limit:a:0', 'c', position)
+    await queue.sweep(1_000)
+    expect(await client.hGet('xq:{0}:at_limit:a:0', 'c')).toBe(started === '' ? position : null)
+    await client.close()
+    expect(groupsOf((await queue.turn({ worker: WORKER, want: 9 })).leases)).toBe(started)
+  },
+)
+
 it('shares schedules, keys, the secret and readers with the previous version, in its format', async () => {
   const client = await createClient({ url: redis.url }).connect()
   const at = (name: string) => `xq:{0}:${name}`
