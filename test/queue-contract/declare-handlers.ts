@@ -36,8 +36,8 @@ export function declareHandlersContract(fixture: Fixture): void {
       async (count) => {
         const other = await fixture.opened.second()
         await other.turn({ worker: fixture.worker, want: 1, waitMs: 1 })
-        // No time passes after which a back-off is read again in any case.
         vi.useFakeTimers({ toFake: ['Date'] })
+        const began = Date.now()
         closeAfterwards(() => vi.useRealTimers())
         const declare = async (delayMs: number) => {
           const retry = { ...RETRY_DEFAULTS, baseMs: delayMs, jitter: 0 }
@@ -47,6 +47,8 @@ export function declareHandlersContract(fixture: Fixture): void {
           await fixture.queue.declareHandlers(new Map(types.map((type) => [type, settings])))
         }
         const delayAfterFailure = async () => {
+          // No time passes after which a back-off is read again in any case; `poll` lets it pass.
+          vi.setSystemTime(began)
           const { id } = await fixture.submit({ maxRetry: 1 })
           const { leases } = await other.turn({ worker: fixture.worker, want: 1 })
           const outcome = { kind: 'failure', error: 'no', retry: true, delayMs: null } as const
