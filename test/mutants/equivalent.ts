@@ -61,6 +61,11 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'if entry and #last == 24 and last >= entry then return waiting end',
     'no entry lies between one and itself',
   ],
+  [
+    'src/store/redis/turn/turn-groups.lua',
+    'if same >= 0 then limits.reserve(step, current, same) end',
+    'the units of no task are none',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

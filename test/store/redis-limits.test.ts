@@ -180,16 +180,33 @@ describe('named limits on Redis', () => {
     const ref = cli('HKEYS', 'xq:{0}:leases')
     cli('HDEL', 'xq:{0}:leases', ref)
     cli('ZREM', 'xq:{0}:running:t', ref)
-    await vi.waitFor(async () => {
-      await queue.sweep(100)
-      expect(await queue.limits({ names: ['gpu'] })).toMatchObject([{ inUse: 0 }])
-    })
+    await queue.sweep(100)
+    expect(await queue.limits({ names: ['gpu'] })).toMatchObject([{ inUse: 0 }])
     await queue.sweep(100)
     expect(
       payloads(await claim())
         .split(' ')
         .sort(),
     ).toEqual(['group', 'limit'])
+  })
+
+  it('have no more units back than those of the leases that have ended, however many there are', async () => {
+    await queue.configureLimit('gpu', { max: 120 })
+    await submit(Array.from({ length: 61 }, () => ({ uses: { gpu: 2 } })))
+    expect(await claim(99)).toHaveLength(60)
+    const ended = cli('HKEYS', 'xq:{0}:leases').split('\n').slice(0, 30)
+    cli('HDEL', 'xq:{0}:leases', ...ended)
+    cli('ZREM', 'xq:{0}:running:t', ...ended)
+    let units = 120
+    for (let sweeps = 0; sweeps < 1_000 && units > 60; sweeps++) {
+      await queue.sweep(100)
+      const { inUse } = (await queue.limits({ names: ['gpu'] }))[0]!
+      expect(inUse).toBeLessThanOrEqual(units)
+      units = inUse!
+    }
+    expect([units, cli('HLEN', 'xq:{0}:using:gpu')]).toEqual([60, '30'])
+    await queue.sweep(100)
+    expect(await queue.limits({ names: ['gpu'] })).toMatchObject([{ inUse: 60 }])
   })
 
   it('count tasks that the previous version has ended until no task is left', async () => {

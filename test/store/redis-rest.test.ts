@@ -87,3 +87,18 @@ it('ends the rest when another process adds a schedule that is due earlier', asy
   now += 3_000
   expect(await queue.sweep(1_000)).toMatchObject({ changed: 1 })
 })
+
+it('deletes all removed tasks from the index before it says that nothing is left to do', async () => {
+  const [first] = await queue.submit([completeSpec({ type: 't', priority: 1 })])
+  for (let calls = 0; calls < 10; calls++) {
+    const tasks = await queue.submit(Array.from({ length: 1_000 }, () => completeSpec({ type: 't' })))
+    await queue.cancel({ ids: tasks.map(({ task }) => task.id) })
+  }
+  now += 1_000
+  // The others are deleted behind it.
+  await queue.cancel({ ids: [first!.task.id] })
+  now += 7 * 86_400_000
+  while ((await queue.sweep(1_000)).more);
+  expect((await queue.stats()).counts).toMatchObject({ pending: 0, canceled: 0 })
+  expect(redisCli(redis.port, 'XLEN', 'xq:{0}:index')).toBe('0')
+})
