@@ -72,6 +72,28 @@ it('skips types at their limit or paused among many, until they may start again'
   expect((await claim()).map(({ task }) => task.type)).toEqual([types[1]])
 })
 
+it('checks in a sweep which types may start again, in case the previous version has changed their rules', async () => {
+  const few = types.slice(0, 70)
+  for (const type of few) await queue.configureType(type, { declared: true, maxConcurrency: 1 })
+  await queue.submit([0, 0, 1].map((index) => completeSpec({ type: few[index]! })))
+  await queue.configureType(few[1]!, { paused: true })
+  const claim = async () => (await queue.turn({ worker: { ...WORKER, types: few }, want: 9 })).leases
+  expect(await claim()).toHaveLength(1)
+  expect(await claim()).toEqual([])
+  const parked = () => redisCli(redis.port, 'ZRANGE', 'xq:{0}:parked', '0', '-1').split('\n').sort()
+  const sweepAll = async () => {
+    for (let sweeps = 0; sweeps < 5; sweeps++) await queue.sweep(1_000)
+  }
+  await sweepAll()
+  expect(parked()).toEqual(few.slice(0, 2))
+  const rules = (type: string, change: (text: string) => string) =>
+    redisCli(redis.port, 'HSET', 'xq:{0}:rules', type, change(redisCli(redis.port, 'HGET', 'xq:{0}:rules', type)))
+  rules(few[0]!, (text) => text.replace(',1,', ',2,'))
+  rules(few[1]!, (text) => text.replace('1', '0'))
+  await sweepAll()
+  expect((await claim()).map(({ task }) => task.type)).toEqual(few.slice(0, 2))
+})
+
 it('wakes a turn that waits for one of many types', async () => {
   await queue.configureType(types[5]!, { declared: true })
   const waiting = queue.turn({ worker: WORKER, want: 1, waitMs: 60_000 })
