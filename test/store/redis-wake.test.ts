@@ -1,6 +1,7 @@
 import { setImmediate as tick } from 'node:timers/promises'
 import { beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
+import type { TypeChange } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
@@ -67,6 +68,30 @@ it('passes the message on to another process when the woken turn has claimed all
     expect(types).toEqual([['first'], ['second']])
   }
   await Promise.all([both.close(), one.close(), there.close()])
+})
+
+it.each<[string, TypeChange, TypeChange]>([
+  ['it is resumed', { paused: true }, { paused: false }],
+  ['its limit is raised', { maxConcurrency: 1 }, { maxConcurrency: 2 }],
+  ['the limit of its groups is raised', { groupConcurrency: 1 }, { groupConcurrency: 2 }],
+  ['its rate is removed', { rate: { max: 1, perMs: 3_600_000 } }, { rate: null }],
+  ['its hold is ended', { holdMs: 3_600_000 }, { holdMs: 0 }],
+])('wakes the processes that wait for a type when %s', async (change, before, after) => {
+  const [here, there] = await Promise.all([openQueue(redis.url), openQueue(redis.url)])
+  const type = change.replaceAll(' ', '-')
+  await here.configureType(type, { declared: true })
+  await here.submit(['first', 'second', 'third'].map((payload) => completeSpec({ type, payload, group: 'g' })))
+  const worker = { id: 'here', host: 'h', pid: 1, types: [type], concurrency: 1, startedAt: 0 }
+  expect((await here.turn({ worker, want: 1 })).leases).toHaveLength(1)
+  await here.configureType(type, before)
+  expect((await here.turn({ worker, want: 1 })).leases).toHaveLength('rate' in before ? 1 : 0)
+  // A process asks again after 20 seconds in any case.
+  const waiting = there.turn({ worker: { ...worker, id: 'there' }, want: 1, waitMs: 15_000 })
+  const waits = () => redisCli(redis.port, 'EXISTS', `xq:{0}:waiting:${type}`, `xq:{0}:blocked:${type}`)
+  await expect.poll(waits).not.toBe('0')
+  await here.configureType(type, after)
+  expect((await waiting).leases).toHaveLength(1)
+  await Promise.all([here.close(), there.close()])
 })
 
 it('wakes no process for a task that is given back and started again in the same turn', async () => {
