@@ -82,6 +82,17 @@ export function cascadesContract(fixture: Fixture): void {
       expect((await second.stats()).counts).toMatchObject({ pending: 0, canceled: SUCCESSORS + 1 })
     })
 
+    it('informs each successor once although it is erased meanwhile', async () => {
+      const { id } = await submit()
+      await submitAll(SUCCESSORS, () => ({ after: [id] }))
+      await fixture.queue.cancel({ ids: [id] })
+      await fixture.queue.erase([id])
+      await watch(0)
+      while ((await fixture.queue.sweep(STEP)).more);
+      expect((await fixture.queue.get([id]))[0]).toBeNull()
+      expect((await fixture.queue.stats()).counts).toMatchObject({ pending: 0, canceled: SUCCESSORS })
+    })
+
     it('informs all successors although retention removes it meanwhile', async () => {
       await restart({ retention: RETENTION })
       const { id } = await submit()
