@@ -66,6 +66,21 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'if same >= 0 then limits.reserve(step, current, same) end',
     'the units of no task are none',
   ],
+  [
+    'src/store/redis/turn/turn.lua',
+    "if turn.typeset ~= '' and (#turn.types > 0 or turn.description == '') then",
+    'a digest that has expired is named again: it costs time only',
+  ],
+  [
+    'src/store/redis/turn/turn-order.lua',
+    "return (last and tonumber(last) > 0) or call('EXISTS', prefix .. KEY.at_limit .. lane.name) == 1",
+    'the positions of groups that were served begin with 1',
+  ],
+  [
+    'src/store/redis/records/shared-time.lua',
+    'if from <= 0 then from = clock end',
+    'the positions of groups that were served begin with 1',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

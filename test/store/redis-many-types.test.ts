@@ -102,6 +102,18 @@ it('wakes a turn that waits for one of many types', async () => {
   expect((await waiting).leases.map(({ task }) => task.type)).toEqual([types[5]])
 })
 
+it('hands out tasks of named groups among many types', async () => {
+  await declare()
+  const last = types.at(-1)!
+  await queue.submit([types[5]!, last].flatMap((type) => ['a', 'b'].map((group) => completeSpec({ type, group }))))
+  const claim = async (groups: string[]) => (await queue.turn({ worker: WORKER, want: 9, groups })).leases
+  expect((await claim(['b'])).map(({ task }) => [task.type, task.group])).toEqual([
+    [types[5], 'b'],
+    [last, 'b'],
+  ])
+  expect(await claim(['b', 'c'])).toEqual([])
+})
+
 it('costs Redis little while many used types are idle', async () => {
   await declare()
   await queue.submit(types.map((type) => completeSpec({ type, queueTimeout: 60_000 } as never)))
