@@ -15,6 +15,8 @@ export type Which = { ids: readonly string[] } | { filter: TaskFilter; before?: 
 export interface ChangePosition {
   since: number
   refused: number
+  /** Of the store: where its search has come to. */
+  place?: string | undefined
   /** For a caller that changes by several filters, one after another: the filter that it has come to. */
   part?: string
 }
@@ -65,10 +67,10 @@ async function changeMatching(
   change: 'cancel' | 'retry',
   { filter: { status, ...filter }, before }: Extract<Which, { filter: unknown }>,
 ): Promise<Changed> {
-  const { refused = 0 } = before ?? {}
+  const { refused = 0, place } = before ?? {}
   const statuses = CHANGEABLE_STATUSES[change].filter((each) => status === undefined || each === status)
-  const query = { filter, statuses, since: before?.since ?? null, skip: refused, max: CHANGES_MAX }
-  const { ids, at } = await store.matching(query)
+  const query = { filter, statuses, since: before?.since ?? null, skip: refused, max: CHANGES_MAX, place }
+  const { ids, at, place: next } = await store.matching(query)
   // Without long parts: there may be many tasks, and the caller does not need their payloads.
   const results = await changeByIds(store, change, ids, true)
   const since = before?.since ?? at
@@ -82,6 +84,6 @@ async function changeMatching(
   return {
     // Tasks that ended by themselves meanwhile were not changed.
     results: results.filter(({ outcome }) => outcome === 'changed' || outcome === 'stopping'),
-    next: ids.length < CHANGES_MAX ? null : { since, refused: refused + stillMatch.length },
+    next: ids.length < CHANGES_MAX ? null : { since, refused: refused + stillMatch.length, place: next },
   }
 }

@@ -298,13 +298,17 @@ export interface MatchQuery {
   statuses: readonly Status[]
   /** Only tasks that have not changed since that time; null: no bound. */
   since: number | null
-  /** Leaves out so many of the first ones. */
+  /** Leaves out so many of the first ones, unless the store continues at `place`. */
   skip: number
   max: number
+  /** Where the search before this one has come to, if the store said that. */
+  place?: string | undefined
 }
 
 export interface Matching {
   ids: string[]
+  /** For the next search with the same bound of time, where a store would else examine the same tasks again. */
+  place?: string
   /** The time of the store's clock at which the search began. */
   at: number
 }

@@ -48,5 +48,27 @@ export function changeContract(fixture: StoreFixture): void {
       expect(await matching({ ...canceled, since: at })).toEqual([])
       expect(await matching({ ...canceled, since: fixture.now })).toEqual([ids[0]])
     })
+
+    it('finds each of many tasks that have ended once, while the ones before it are changed or refused', async () => {
+      const ids = await submit(...Array.from({ length: 25 }, (_, n) => ({ group: n % 5 === 0 ? null : 'g' })))
+      await fixture.store.change('cancel', ids)
+      const query = { filter: { group: 'g' }, statuses: ['failed', 'canceled', 'timeout'] as const, max: 3 }
+      const { at: since } = await fixture.store.matching({ ...query, since: null, skip: 0 })
+      fixture.now += 5
+      const found: string[] = []
+      for (let place: string | undefined, refused = 0; ; ) {
+        const page = await fixture.store.matching({ ...query, since, skip: refused, place })
+        found.push(...page.ids)
+        if (page.ids.length < query.max) break
+        const [kept, ...changed] = page.ids
+        await fixture.store.change('retry', changed)
+        // They end again, and are newer then.
+        await fixture.store.change('cancel', changed)
+        expect((await fixture.store.get([kept!]))[0]!.status).toBe('canceled')
+        refused += 1
+        place = page.place
+      }
+      expect(found.toSorted()).toEqual(ids.filter((_, n) => n % 5 !== 0).toSorted())
+    })
   })
 }

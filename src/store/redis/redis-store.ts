@@ -161,7 +161,7 @@ export class RedisStore implements State {
   async matching(query: MatchQuery): Promise<Matching> {
     this.#refuseWhenClosed()
     const at = this.#database.now()
-    return { ids: await this.#queries.matching(query), at }
+    return { ...(await this.#queries.matching(query)), at }
   }
 
   async configureType(type: string, change: TypeChange): Promise<void> {

@@ -2,9 +2,9 @@ import { attemptOf, type KeptAttempts } from '../../../task/attempt.ts'
 import { leaseLost, XQueueError } from '../../../task/errors.ts'
 import type { BatchInfo, Predecessor } from '../../../task/flow.ts'
 import type { StoredLine, StoredLog } from '../../../task/log-line.ts'
-import { noCounts, type Status } from '../../../task/status.ts'
+import { isFinal, noCounts, type Status } from '../../../task/status.ts'
 import type { Task } from '../../../task/task.ts'
-import { CHANGES_MAX, type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page } from '../../store.ts'
+import { CHANGES_MAX, type ListQuery, type Matching, type MatchQuery, PAGE_BYTES_MAX, type Page } from '../../store.ts'
 import type { Database } from '../client/database.ts'
 import type { Inspection } from '../inspect/inspection.ts'
 import { pairs } from '../inspect/who.ts'
@@ -73,6 +73,12 @@ const PLACES_CHARS_MAX = 4_000
 const ALL = '*'
 
 const END = '$'
+
+/** Reads a place of `matching`: of a status, and in its list. */
+function readPlace(place: string): [status: number, cursor: string] {
+  const space = place.indexOf(' ')
+  return [Number(place.slice(0, space)), place.slice(space + 1)]
+}
 
 /** All operations that only read tasks. */
 export class Queries {
@@ -177,19 +183,24 @@ export class Queries {
     return { tasks, nextCursor: cursor.step < steps.length ? writeCursor(cursor) : null }
   }
 
-  async matching({ filter, statuses, since, skip, max }: MatchQuery): Promise<string[]> {
+  /**
+   * Tasks that have ended keep their places in the lists of their statuses, also those that no longer match: a search
+   * continues behind them. Other tasks change their places, and leave their lists when they are changed.
+   */
+  async matching({ filter, statuses, since, skip, max, place }: MatchQuery): Promise<Omit<Matching, 'at'>> {
+    const haveEnded = statuses.every(isFinal)
+    const wanted = place === undefined ? skip + max : max
+    let [at, cursor] = place === undefined ? [0, ''] : readPlace(place)
     const ids: string[] = []
-    for (const status of statuses) {
-      let cursor: string | null = ''
-      while (cursor !== null && ids.length < skip + max) {
-        const from = cursor === '' ? {} : { cursor }
-        const limit = Math.min(skip + max - ids.length, CHANGES_MAX)
-        const page: Page = await this.list({ ...filter, status, unasked: true, limit, bare: true, ...from })
-        ids.push(...page.tasks.filter(({ updatedAt }) => since === null || updatedAt <= since).map(({ id }) => id))
-        cursor = page.nextCursor
-      }
+    while (at < statuses.length && ids.length < wanted) {
+      const from = cursor === '' ? {} : { cursor }
+      const limit = Math.min(wanted - ids.length, CHANGES_MAX)
+      const page = await this.list({ ...filter, status: statuses[at]!, unasked: true, limit, bare: true, ...from })
+      ids.push(...page.tasks.filter(({ updatedAt }) => since === null || updatedAt <= since).map(({ id }) => id))
+      cursor = page.nextCursor ?? ''
+      if (cursor === '') at += 1
     }
-    return ids.slice(skip)
+    return { ids: ids.slice(wanted - max), ...(haveEnded && { place: `${at} ${cursor}` }) }
   }
 
   /** @throws XQueueError `lease_lost` */
