@@ -89,6 +89,22 @@ export function retentionContract(fixture: Fixture): void {
       expect(await kept()).toEqual([])
     })
 
+    it.each([
+      ['the retention of its type', 't', 50_000],
+      ['the default', 'u', 100_000],
+    ])('removes a finished task when %s has passed, and not before', async (_, type, ageMs) => {
+      await restart(ALL)
+      await handle({ success: 50_000 })
+      const id = await end.success(type)
+      const expiresAt = (await get(id)).completedAt! + ageMs
+      fixture.now = expiresAt - 1
+      await sweep()
+      expect(await isKept(id)).toBe(true)
+      fixture.now = expiresAt
+      await sweep()
+      expect(await isKept(id)).toBe(false)
+    })
+
     it('reports when the next finished task expires, over all types', async () => {
       await restart(ALL)
       await handle({ success: 50_000, failed: DAY_MS })

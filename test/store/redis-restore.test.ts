@@ -101,24 +101,26 @@ it('keeps restored finished tasks as long as the retention of their type', async
   expect((await listed()).map(({ type, status }) => [type, status])).toEqual([['a', 'success']])
 })
 
-it('restores tasks older than existing ones, and lists all of them', async () => {
-  const [old] = await submit([{ payload: 'old' }])
+it('restores tasks older than existing ones, and lists all of them, page by page', async () => {
+  const old = await submit(['old 1', 'old 2', 'old 3', 'old 4'].map((payload) => ({ payload })))
   await loseAll()
   const [young] = await submit([{ payload: 'young' }])
-  expect(await state.restore([remember(old!)])).toEqual(['restored'])
-  expect(new Set((await listed()).map(({ id }) => id))).toEqual(new Set([old!.id, young!.id]))
+  expect(await state.restore(old.map(remember))).toEqual(Array(4).fill('restored'))
+  const all = [...old, young!].map(({ payload }) => payload)
+  expect((await listed()).map(({ payload }) => payload).sort()).toEqual(all)
   const pages = []
   for (let cursor: string | null = ''; cursor !== null; ) {
     const page: Awaited<ReturnType<State['list']>> = await state.list({
-      limit: 1,
+      limit: 2,
       ...(cursor === '' ? {} : { cursor }),
     })
-    pages.push(...page.tasks.map(({ payload }) => payload))
+    pages.push(page.tasks.map(({ payload }) => payload))
     cursor = page.nextCursor
   }
-  expect(pages.sort()).toEqual(['old', 'young'])
+  expect(pages.filter((page) => page.length > 2)).toEqual([])
+  expect(pages.flat().sort()).toEqual(all)
   const { leases } = await state.turn({ worker: WORKER, want: 10 })
-  expect(new Set(leases.map(({ task }) => task.payload))).toEqual(new Set(['old', 'young']))
+  expect(leases.map(({ task }) => task.payload).sort()).toEqual(all)
 })
 
 it('refuses tasks of another lane', async () => {
