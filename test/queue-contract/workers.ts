@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest'
+import type { Outcome } from '../../src/task/outcome.ts'
 import { type Fixture, WORKER } from './fixture.ts'
 
 export function workersContract(fixture: Fixture): void {
-  const { submit, claim, succeed, fail } = fixture
+  const { submit, claim, succeed, fail, get } = fixture
 
   describe('workers', () => {
     it('lists workers until they leave', async () => {
@@ -21,6 +22,25 @@ export function workersContract(fixture: Fixture): void {
       // Counts are written with the description of the worker, which is written when it changes.
       await fixture.queue.turn({ worker: { ...WORKER, types: ['t'] }, want: 0 })
       expect(await fixture.queue.workers()).toMatchObject([{ id: 'w1', processed: 3, failed: 2 }])
+    })
+
+    it.each(['plain', 'a|b', '|', 'a|', 'say "|"', 'größe|1'])('counts what the worker %s runs', async (id) => {
+      const worker = { ...WORKER, id }
+      await submit()
+      await submit({ group: 'a' })
+      await submit({ group: 'b', maxRetry: 0, tags: { k: '|' } })
+      const running = async () => (await fixture.queue.workers()).map((one) => [one.id, one.running])
+      const [first, second, third] = await claim(9, worker)
+      expect(await running()).toEqual([[id, 3]])
+      const success = { kind: 'success', result: null } as const
+      const end = (lease: string, outcome: Outcome) =>
+        fixture.queue.turn({ worker, want: 0, outcomes: [{ lease, outcome }] })
+      await end(first!.lease, success)
+      await end(second!.lease, success)
+      expect(await running()).toEqual([[id, 1]])
+      expect((await get(second!.task.id)).workerId).toBe(id)
+      await end(third!.lease, { kind: 'failure', error: 'no', retry: false, delayMs: null })
+      expect(await running()).toEqual([[id, 0]])
     })
 
     it('forgets a worker that gives no sign of life', async () => {

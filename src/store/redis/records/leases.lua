@@ -110,8 +110,10 @@ local NO_LABELS = '\n' .. NO_EXTRAS .. '\n'
 function worker_and_extras(tail)
   if tail:find(NO_LABELS, 1, true) then return nil end
   local worker, extras = tail:match('|([^|\n]*)\n([^\n]*)\n')
-  -- A worker's name may contain a bar.
-  if worker:byte(1) ~= 34 then worker, extras = tail:match('^%d+|%d+|%d+|%d+|%d+|%d+|%d+|([^\n]*)\n([^\n]*)\n') end
+  -- A worker's name may contain a bar, and end with one.
+  if worker:byte(1) ~= 34 or #worker == 1 then
+    worker, extras = tail:match('^%d+|%d+|%d+|%d+|%d+|%d+|%d+|([^\n]*)\n([^\n]*)\n')
+  end
   return worker, extras
 end
 
