@@ -1,6 +1,7 @@
 import { beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
+import type { Json } from '../../src/task/json.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { redisCli, startRedis } from '../fixtures/redis.ts'
 import { type RunningCluster, startCluster } from '../fixtures/redis-cluster.ts'
@@ -21,9 +22,9 @@ const submit = async (...specs: Partial<TaskSpec>[]) =>
 const sweep = async () => {
   for (let step = 0; step < 4; step++) while ((await queue.sweep(100)).more);
 }
-const finish = async () => {
+const finish = async (result: Json = 1) => {
   const { leases } = await queue.turn({ worker: WORKER, want: 9 })
-  const outcome = { kind: 'success', result: 1 } as const
+  const outcome = { kind: 'success', result } as const
   await queue.turn({ worker: WORKER, want: 0, outcomes: leases.map(({ lease }) => ({ lease, outcome })) })
   return leases.map(({ task }) => task.id)
 }
@@ -53,6 +54,38 @@ it('an undelivered message is delivered later', async () => {
   expect((await queue.explain(second!.id))!.waitsFor).toEqual([first!.id])
   await sweep()
   expect(await finish()).toEqual([second!.id])
+})
+
+it('an undelivered message keeps nothing of a task that is erased, and the others are unchanged', async () => {
+  const undelivered = () =>
+    cluster.nodes.flatMap(({ port }) =>
+      redisCli(port, 'KEYS', '*:notices')
+        .split('\n')
+        .filter(Boolean)
+        .map((key) => redisCli(port, 'XRANGE', key, '-', '+')),
+    )
+  const [erased, kept] = await submit({}, {}, { type: 'image', after: [0, 1] })
+  await sweep()
+  await finish('secret')
+  expect(
+    undelivered()
+      .join('')
+      .match(/secret/g),
+  ).toHaveLength(2)
+  await queue.erase([erased!.id])
+  expect(
+    undelivered()
+      .join('')
+      .match(/secret/g),
+  ).toHaveLength(1)
+  await sweep()
+  const { leases } = await queue.turn({ worker: WORKER, want: 9 })
+  expect(leases[0]!.predecessors).toMatchObject([
+    { id: erased!.id, status: 'success', result: null },
+    { id: kept!.id, status: 'success', result: 'secret' },
+  ])
+  const outcome = { kind: 'success', result: null } as const
+  await queue.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
 })
 
 it('a dependent task asks again for a message that a failover has lost', async () => {
