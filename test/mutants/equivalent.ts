@@ -81,6 +81,11 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'if from <= 0 then from = clock end',
     'the positions of groups that were served begin with 1',
   ],
+  [
+    'src/store/redis/records/groups-before.lua',
+    "for _, entry in ipairs(call('ZRANGE', back, 0, most + 1)) do",
+    'a step takes over two tasks more',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { completeSpec } from '../../src/task/task.ts'
-import type { Fixture } from './fixture.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
 export function explainContract(fixture: Fixture): void {
   const { submit, claim, succeed } = fixture
@@ -27,6 +27,17 @@ export function explainContract(fixture: Fixture): void {
       await succeed(lease!.lease)
       expect(await reason(one.id)).toBe('finished')
       expect(await fixture.queue.explain('none')).toBeNull()
+    })
+
+    it('counts the tasks that run before one, also those that were given back', async () => {
+      const ids: string[] = []
+      for (const group of [null, null, null, 'g', null]) ids.push((await submit({ group })).id)
+      const outcomes = (await claim(3)).map(({ lease }) => ({ lease, outcome: { kind: 'released' } as const }))
+      await fixture.queue.turn({ worker: WORKER, want: 0, outcomes })
+      const ahead = new Map<string, number>()
+      for (const id of ids) ahead.set(id, (await fixture.queue.explain(id))!.ahead)
+      const order = (await claim(9)).map(({ task }) => task.id)
+      expect(order.map((id) => ahead.get(id))).toEqual([0, 1, 2, 3, 4])
     })
 
     it('reports a reached limit that is larger than the list of holders', async () => {

@@ -7,7 +7,7 @@ import { limitSteps } from './limit-steps.ts'
 /** The units of named limits that a task uses. */
 export function usesContract(fixture: Fixture): void {
   const { submit, claim, succeed, fail, get, limit } = fixture
-  const { set, add, next, facts } = limitSteps(fixture)
+  const { set, add, names, next, facts } = limitSteps(fixture)
 
   describe('the uses of a task', () => {
     it('are kept with the task, and are part of the request of its idempotency key', async () => {
@@ -123,6 +123,51 @@ export function usesContract(fixture: Fixture): void {
       const [c] = await claim(9)
       await succeed(c!.lease)
       expect(await next()).toBe(c!.task.payload === 'c' ? 'a' : 'c')
+    })
+  })
+
+  describe('a claim of named groups', () => {
+    const of = async (groups: string[], want = 9) => (await fixture.queue.turn({ worker: WORKER, want, groups })).leases
+
+    it('starts what the limits allow, the longest waiting first', async () => {
+      await set('gpu', { max: 2 })
+      await set('net', { max: 1 })
+      for (const name of ['a1', 'b1']) await add(name, { gpu: 1 }, { group: name[0]! })
+      for (const name of ['a2', 'a3', 'b2']) await add(name, { net: 1 }, { group: name[0]! })
+      await add('a4', { gpu: 1 }, { group: 'a' })
+      await add('a5', {}, { group: 'a' })
+      expect(names(await of(['c']))).toBe('')
+      const [first] = await of(['b'], 1)
+      expect(first!.task.payload).toBe('b1')
+      const ofA = await of(['a'])
+      expect(names(ofA).split(' ').sort()).toEqual(['a1', 'a2', 'a5'])
+      expect(names(await of(['a', 'b']))).toBe('')
+      await succeed(first!.lease)
+      expect(names(await of(['a', 'b'], 1))).toBe('a4')
+      await succeed(ofA.find(({ task }) => task.payload === 'a2')!.lease)
+      const [third] = await of(['a', 'b'])
+      expect(third!.task.payload).toBe('a3')
+      await succeed(third!.lease)
+      expect(names(await of(['a', 'b']))).toBe('b2')
+      expect([(await facts('gpu')).inUse, (await facts('net')).inUse]).toEqual([2, 1])
+    })
+
+    it('starts no more than the limit of a group, and continues when that allows it', async () => {
+      await limit('t', null, { groupConcurrency: 2 })
+      await set('gpu', { max: 9 })
+      await set('net', { max: 9 })
+      for (const name of ['a1', 'a2', 'b1']) await add(name, { gpu: 1 }, { group: name[0]! })
+      for (const name of ['a3', 'a4']) await add(name, { net: 1 }, { group: name[0]! })
+      const leases = await of(['a'])
+      expect(leases).toHaveLength(2)
+      expect(names(await of(['a']))).toBe('')
+      await succeed(leases[0]!.lease)
+      const more = await of(['a'])
+      expect(more).toHaveLength(1)
+      await succeed(leases[1]!.lease)
+      await succeed(more[0]!.lease)
+      const all = [...leases, ...more, ...(await of(['a', 'b']))].map(({ task }) => task.payload)
+      expect(all.sort()).toEqual(['a1', 'a2', 'a3', 'a4', 'b1'])
     })
   })
 
