@@ -86,6 +86,11 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     "for _, entry in ipairs(call('ZRANGE', back, 0, most + 1)) do",
     'a step takes over two tasks more',
   ],
+  [
+    'src/store/redis/turn/turn-groups.lua',
+    "if not group_limit and group == '' then return false end",
+    'the limit that is read then is none',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

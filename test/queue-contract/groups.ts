@@ -55,6 +55,28 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('b1 -1')
     })
 
+    it('can be claimed by name together, no more than wanted and than the type allows', async () => {
+      await add('a1 b1 b2 b3 c1 c2')
+      const of = async (want: number) =>
+        (await fixture.queue.turn({ worker: { ...WORKER, id: 'w-groups' }, want, groups: ['a', 'b', 'c'] })).leases
+      const leases = await of(2)
+      expect(names(leases)).toBe('a1 b1')
+      await limit('t', 3)
+      leases.push(...(await of(9)))
+      expect(names(leases)).toBe('a1 b1 b2')
+      for (const { lease } of leases) await succeed(lease)
+      await limit('t', null, { rate: { max: 2, perMs: 1_000 } })
+      expect(names(await of(9))).toBe('b3 c1')
+      expect(names(await of(9))).toBe('')
+      fixture.now += 1_000
+      expect(names(await of(9))).toBe('c2')
+      await add('a2 b4')
+      await add('a3 b5', { type: 'u' })
+      fixture.now += 1_000
+      expect(await of(3)).toHaveLength(3)
+      expect(await of(9)).toHaveLength(1)
+    })
+
     it('alternate only within one priority', async () => {
       await add('a1 b1 -1 a2')
       await add('a3 a4 b2 -2', { priority: 5 })

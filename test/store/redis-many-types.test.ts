@@ -56,6 +56,18 @@ it('declares many types, and hands out their tasks, with a constant number of co
   expect(sum(busy)).toBeLessThan(300)
 })
 
+it('hands out tasks of many types by priority, and then by age over all types', async () => {
+  await declare()
+  const order = [0, 1, 0, 0, 2, 1, 0]
+  for (const index of order) await queue.submit([completeSpec({ type: types[index]! })])
+  await queue.submit([completeSpec({ type: types[2]!, priority: 3 })])
+  const claimed: string[] = []
+  for (const want of [3, 1, 2, 9]) {
+    claimed.push(...(await queue.turn({ worker: WORKER, want })).leases.map(({ task }) => task.type))
+  }
+  expect(claimed).toEqual([2, ...order].map((index) => types[index]))
+})
+
 it('skips types at their limit or paused among many, until they may start again', async () => {
   await queue.declareHandlers(new Map())
   for (const type of types.slice(0, 70)) await queue.configureType(type, { declared: true, maxConcurrency: 1 })

@@ -102,3 +102,14 @@ it('deletes all removed tasks from the index before it says that nothing is left
   expect((await queue.stats()).counts).toMatchObject({ pending: 0, canceled: 0 })
   expect(redisCli(redis.port, 'XLEN', 'xq:{0}:index')).toBe('0')
 })
+
+it('deletes a hundred removed tasks that came one by one from the index at once', async () => {
+  for (let calls = 0; calls < 100; calls++) await queue.submit([completeSpec({ type: 't' })])
+  await queue.cancel({ filter: { type: 't', status: 'pending' } })
+  const left = () => redisCli(redis.port, 'XLEN', 'xq:{0}:index')
+  await queue.sweep(1_000)
+  expect(left()).toBe('100')
+  now += 7 * 86_400_000
+  await queue.sweep(1_000)
+  expect(left()).toBe('0')
+})
