@@ -91,6 +91,11 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     "if not group_limit and group == '' then return false end",
     'the limit that is read then is none',
   ],
+  [
+    'src/store/redis/change/rewrite.lua',
+    'if not neighbour or bytes >= NODE_BYTES then return end',
+    'a node has other bytes than its records, so it is full before',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */
