@@ -16,7 +16,7 @@ export interface ChangePosition {
   since: number
   refused: number
   /** Of the store: where its search has come to. */
-  place?: string | undefined
+  place?: string | null | undefined
   /** For a caller that changes by several filters, one after another: the filter that it has come to. */
   part?: string
 }
@@ -70,7 +70,7 @@ async function changeMatching(
   const { refused = 0, place } = before ?? {}
   const statuses = CHANGEABLE_STATUSES[change].filter((each) => status === undefined || each === status)
   const query = { filter, statuses, since: before?.since ?? null, skip: refused, max: CHANGES_MAX, place }
-  const { ids, at, place: next } = await store.matching(query)
+  const { ids, at, place: reached } = await store.matching(query)
   // Without long parts: there may be many tasks, and the caller does not need their payloads.
   const results = await changeByIds(store, change, ids, true)
   const since = before?.since ?? at
@@ -81,9 +81,10 @@ async function changeMatching(
       statuses.some((each) => each === task.status) &&
       task.updatedAt <= since,
   )
+  const isLast = reached === undefined ? ids.length < CHANGES_MAX : reached === null
   return {
     // Tasks that ended by themselves meanwhile were not changed.
     results: results.filter(({ outcome }) => outcome === 'changed' || outcome === 'stopping'),
-    next: ids.length < CHANGES_MAX ? null : { since, refused: refused + stillMatch.length, place: next },
+    next: isLast ? null : { since, refused: refused + stillMatch.length, place: reached },
   }
 }

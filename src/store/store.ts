@@ -302,13 +302,13 @@ export interface MatchQuery {
   skip: number
   max: number
   /** Where the search before this one has come to, if the store said that. */
-  place?: string | undefined
+  place?: string | null | undefined
 }
 
 export interface Matching {
   ids: string[]
-  /** For the next search with the same bound of time, where a store would else examine the same tasks again. */
-  place?: string
+  /** Where the next search continues; null: there are no more. A store that needs none begins anew. */
+  place?: string | null
   /** The time of the store's clock at which the search began. */
   at: number
 }

@@ -90,7 +90,9 @@ export function cancelContract(fixture: Fixture): void {
         }
         return { next, steps }
       }
-      expect(await cancel()).toEqual({ next: null, steps: 3 })
+      const { next, steps } = await cancel()
+      // A store may look once more for tasks that have moved meanwhile.
+      expect([next, steps === 3 || steps === 4]).toEqual([null, true])
       expect(asked.sort()).toEqual(ids.sort())
       // No worker is asked again.
       expect(await cancel()).toEqual({ next: null, steps: 1 })

@@ -56,16 +56,15 @@ export function changeContract(fixture: StoreFixture): void {
       const { at: since } = await fixture.store.matching({ ...query, since: null, skip: 0 })
       fixture.now += 5
       const found: string[] = []
-      for (let place: string | undefined, refused = 0; ; ) {
+      for (let place: string | null | undefined, refused = 0; place !== null; ) {
         const page = await fixture.store.matching({ ...query, since, skip: refused, place })
         found.push(...page.ids)
-        if (page.ids.length < query.max) break
+        if (page.place === undefined && page.ids.length < query.max) break
         const [kept, ...changed] = page.ids
         await fixture.store.change('retry', changed)
         // They end again, and are newer then.
         await fixture.store.change('cancel', changed)
-        expect((await fixture.store.get([kept!]))[0]!.status).toBe('canceled')
-        refused += 1
+        if (kept) refused += 1
         place = page.place
       }
       expect(found.toSorted()).toEqual(ids.filter((_, n) => n % 5 !== 0).toSorted())

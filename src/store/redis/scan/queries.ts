@@ -74,10 +74,13 @@ const ALL = '*'
 
 const END = '$'
 
-/** Reads a place of `matching`: of a status, and in its list. */
-function readPlace(place: string): [status: number, cursor: string] {
-  const space = place.indexOf(' ')
-  return [Number(place.slice(0, space)), place.slice(space + 1)]
+/** The place of `matching` for a search from the beginning. */
+const AGAIN = ''
+
+/** Reads a place of `matching`: how many tasks are still to be skipped, the status, and the place in its list. */
+function readPlace(place: string): { left: number; at: number; cursor: string } {
+  const [left, at, cursor = ''] = place.split(' ')
+  return { left: Number(left), at: Number(at), cursor }
 }
 
 /** All operations that only read tasks. */
@@ -184,23 +187,25 @@ export class Queries {
   }
 
   /**
-   * Tasks that have ended keep their places in the lists of their statuses, also those that no longer match: a search
-   * continues behind them. Other tasks change their places, and leave their lists when they are changed.
+   * Continues behind the tasks that it has found before, so that it examines each once. Tasks that have ended keep
+   * their places; others may move to a place that was passed, so a search of several calls begins again at its end.
    */
   async matching({ filter, statuses, since, skip, max, place }: MatchQuery): Promise<Omit<Matching, 'at'>> {
-    const haveEnded = statuses.every(isFinal)
-    const wanted = place === undefined ? skip + max : max
-    let [at, cursor] = place === undefined ? [0, ''] : readPlace(place)
+    let { left, at, cursor } = place ? readPlace(place) : { left: skip, at: 0, cursor: '' }
+    const isWhole = at === 0 && cursor === ''
     const ids: string[] = []
-    while (at < statuses.length && ids.length < wanted) {
+    while (at < statuses.length && ids.length < max) {
       const from = cursor === '' ? {} : { cursor }
-      const limit = Math.min(wanted - ids.length, CHANGES_MAX)
+      const limit = Math.min(left + max - ids.length, CHANGES_MAX)
       const page = await this.list({ ...filter, status: statuses[at]!, unasked: true, limit, bare: true, ...from })
-      ids.push(...page.tasks.filter(({ updatedAt }) => since === null || updatedAt <= since).map(({ id }) => id))
+      const found = page.tasks.filter(({ updatedAt }) => since === null || updatedAt <= since)
+      ids.push(...found.slice(left).map(({ id }) => id))
+      left = Math.max(left - found.length, 0)
       cursor = page.nextCursor ?? ''
       if (cursor === '') at += 1
     }
-    return { ids: ids.slice(wanted - max), ...(haveEnded && { place: `${at} ${cursor}` }) }
+    if (at < statuses.length) return { ids, place: `${left} ${at} ${cursor}` }
+    return { ids, place: isWhole || statuses.every(isFinal) ? null : AGAIN }
   }
 
   /** @throws XQueueError `lease_lost` */

@@ -14,6 +14,8 @@
 
 -- The most groups of a lane whose tasks are listed.
 local GROUPS_MAX = 1000
+-- The number of entries of each part of a lane that are read at first.
+local ENTRIES_MIN = 16
 
 local function is_unasked(found, text) return found == 'running' and not is_cancel_requested(text) end
 
@@ -125,33 +127,64 @@ local function walk_done(step, page, status)
   page.next_from = ''
 end
 
--- Adds the next entries of a part of a lane, returned entries first.
-local function add_entries(step, page, part, entries)
-  if part.group then
-    for _, entry in ipairs(entries_of(step, part, page.lookups_left, page.from)) do
-      entries[#entries + 1] = { entry = entry, part = part }
-    end
-    return
+-- Returns the next entries of a lane itself, returned entries first.
+local function entries_of_lane(lane, from, most)
+  local found = {}
+  for _, entry in ipairs(call('ZRANGE', lane.back, 0, -1)) do
+    if entry > from then found[#found + 1] = { entry = entry, part = lane } end
   end
-  for _, entry in ipairs(call('ZRANGE', part.back, 0, -1)) do
-    if entry > page.from then entries[#entries + 1] = { entry = entry, part = part } end
+  local last = last_handed_out(lane)
+  if from ~= '' and (#last < 24 or from > last) then last = from end
+  for _, item in ipairs(call('XRANGE', lane.stream, '(' .. last, '+', 'COUNT', most)) do
+    found[#found + 1] = { entry = item[1], part = lane }
   end
-  local last = last_handed_out(part)
-  if page.from ~= '' and (#last < 24 or page.from > last) then last = page.from end
-  for _, item in ipairs(call('XRANGE', part.stream, '(' .. last, '+', 'COUNT', page.lookups_left)) do
-    entries[#entries + 1] = { entry = item[1], part = part }
-  end
+  return found
 end
 
--- Adds the next groups in `lone`.
-local function add_lone(step, page, lane, entries)
+local function entries_of_group(step, part, from, most)
+  local found = entries_of(step, part, most, from)
+  for index, entry in ipairs(found) do found[index] = { entry = entry, part = part } end
+  return found
+end
+
+-- Returns the next groups in `lone`.
+local function entries_of_lone(step, lane, from, most)
+  local found, lowest = {}, from == '' and '-inf' or '(' .. lone.bound_of(step, lane, from)
   local key = step.prefix .. KEY.lone .. lane.name
-  local lowest = page.from == '' and '-inf' or '(' .. lone.bound_of(step, lane, page.from)
-  local found = call('ZRANGEBYSCORE', key, lowest, '+inf', 'WITHSCORES', 'LIMIT', 0, page.lookups_left)
-  for index = 1, #found, 2 do
-    local entry, part = lone.entry_of(step, lane, found[index + 1]), group_lane(lane, found[index])
-    entries[#entries + 1] = { entry = entry, part = part }
+  local some = call('ZRANGEBYSCORE', key, lowest, '+inf', 'WITHSCORES', 'LIMIT', 0, most)
+  for index = 1, #some, 2 do
+    found[#found + 1] = { entry = lone.entry_of(step, lane, some[index + 1]), part = group_lane(lane, some[index]) }
   end
+  return found
+end
+
+-- Returns the parts of a lane that may have tasks of the page: `read` returns up to `most` entries behind another one,
+-- or more, by age; `entries` are those that were read, and `at` is the next of them.
+local function parts_of_lane(step, page, lane)
+  local prefix, parts = step.prefix, {}
+  local function add(read)
+    parts[#parts + 1] = { read = read, from = page.from, most = ENTRIES_MIN, entries = {}, at = 1, has_more = true }
+  end
+  local groups = call('ZRANGE', prefix .. KEY.rotation .. lane.name, 0, GROUPS_MAX - 1)
+  for _, group in ipairs(call('HKEYS', prefix .. KEY.at_limit .. lane.name)) do groups[#groups + 1] = group end
+  for _, group in ipairs(groups) do
+    if group ~= '' and (page.wanted_group == '' or limits.group_of(group) == page.wanted_group) then
+      local part = group_lane(lane, group)
+      add(function(from, most) return entries_of_group(step, part, from, most) end)
+    end
+  end
+  add(function(from, most) return entries_of_lone(step, lane, from, most) end)
+  -- Its own stream has no task of a group.
+  if page.wanted_group == '' then add(function(from, most) return entries_of_lane(lane, from, most) end) end
+  return parts
+end
+
+-- Reads the next entries of a part, each time twice as many.
+local function refill(part)
+  part.entries, part.at = part.read(part.from, part.most), 1
+  part.has_more = #part.entries >= part.most
+  part.most = part.most * 2
+  if part.has_more then part.from = part.entries[#part.entries].entry end
 end
 
 -- Returns the head of a waiting task, or nil: a process of the previous version may have ended a task, but not taken
@@ -167,25 +200,37 @@ local function head_of_entry(step, part, entry)
   return (unpack_entry(call('XRANGE', part.stream, entry, entry)[1][2]))
 end
 
+-- Returns the next entries of all parts together, by age, as far as all parts were read; and whether there may be more.
+local function next_entries(parts)
+  local entries, reached = {}, nil
+  for _, part in ipairs(parts) do
+    if part.has_more and part.at > #part.entries then refill(part) end
+    if part.has_more and (not reached or part.from < reached) then reached = part.from end
+  end
+  for _, part in ipairs(parts) do
+    local one = part.entries[part.at]
+    while one and (not reached or one.entry <= reached) do
+      entries[#entries + 1] = one
+      part.at = part.at + 1
+      one = part.entries[part.at]
+    end
+  end
+  table.sort(entries, function(a, b) return a.entry < b.entry end)
+  return entries, reached ~= nil
+end
+
 -- Reads the tasks of all groups of a lane together, by age.
 local function walk_lane(step, page, kind, priority)
-  local prefix = step.prefix
-  local lane = open_lane(step, kind, priority)
-  local entries = {}
-  add_entries(step, page, lane, entries)
-  local groups = call('ZRANGE', prefix .. KEY.rotation .. lane.name, 0, GROUPS_MAX - 1)
-  for _, group in ipairs(call('HKEYS', prefix .. KEY.at_limit .. lane.name)) do groups[#groups + 1] = group end
-  for _, group in ipairs(groups) do
-    if group ~= '' then add_entries(step, page, group_lane(lane, group), entries) end
-  end
-  add_lone(step, page, lane, entries)
-  table.sort(entries, function(a, b) return a.entry < b.entry end)
-  local full = #entries >= page.lookups_left
-  for _, one in ipairs(entries) do
-    local head_text = head_of_entry(step, one.part, one.entry)
-    if head_text and not offer(step, page, unpack_head(head_text, one.part, one.entry).ref, one.entry) then return end
-  end
-  if not full then page.next_from = '' end
+  local parts = parts_of_lane(step, page, open_lane(step, kind, priority))
+  local entries, has_more
+  repeat
+    entries, has_more = next_entries(parts)
+    for _, one in ipairs(entries) do
+      local head_text = head_of_entry(step, one.part, one.entry)
+      if head_text and not offer(step, page, unpack_head(head_text, one.part, one.entry).ref, one.entry) then return end
+    end
+  until not has_more
+  page.next_from = ''
 end
 
 -- The position is `<time> <ref>` of the last task.
