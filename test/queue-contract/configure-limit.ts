@@ -304,6 +304,39 @@ export function configureLimitContract(fixture: Fixture): void {
       expect(await next()).toBe('c')
     })
 
+    it('is corrected for each of several starts at once, and only as long as they count', async () => {
+      await set('tokens', { rate: { max: 100, perMs: 60_000 } })
+      const settle = (lease: string, tokens: number) =>
+        fixture.queue.turn({
+          worker: WORKER,
+          want: 0,
+          outcomes: [{ lease, outcome: { kind: 'success', result: null, usage: { tokens } } }],
+        })
+      const one = async () => (await claim(1))[0]!.lease
+      for (const name of ['a', 'b']) await add(name, { tokens: 40 })
+      const [first, second] = await claim(9)
+      await settle(first!.lease, 10)
+      await settle(second!.lease, 0)
+      await add('c', { tokens: 91 })
+      await add('d', { tokens: 90 }, { group: 'd' })
+      fixture.now += 1
+      expect(await next()).toBe('d')
+      fixture.now += 59_999
+      expect(await next()).toBe('')
+      fixture.now += 1
+      const third = await one()
+      await settle(third, 101)
+      await add('e', { tokens: 1 })
+      fixture.now += 59_999
+      expect(await next()).toBe('')
+      fixture.now += 1
+      const fourth = await one()
+      fixture.now += 60_000
+      await settle(fourth, 100)
+      await add('f', { tokens: 100 })
+      expect(await next()).toBe('f')
+    })
+
     it('opens again by time for a lane that a full claim has set aside', async () => {
       await set('tokens', { rate: { max: 1, perMs: 1_000 } })
       for (const name of ['a', 'b']) await add(name, { tokens: 1 }, { group: name })
