@@ -96,6 +96,16 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'if not neighbour or bytes >= NODE_BYTES then return end',
     'a node has other bytes than its records, so it is full before',
   ],
+  [
+    'src/store/redis/records/limits.lua',
+    "if after >= 0 then call('ZADD', log, at, string.format('%s,%d', at, after)) end",
+    'a start of no units counts for none',
+  ],
+  [
+    'src/store/redis/due/sweep.lua',
+    "- call('HDEL', prefix .. KEY.rounds, KEY.lanes)",
+    'the round before has ended at the first lane',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

@@ -94,24 +94,29 @@ it.each<[string, TypeChange, TypeChange]>([
   await Promise.all([here.close(), there.close()])
 })
 
-it('wakes no process for a task that is given back and started again in the same turn', async () => {
-  const alone = await startRedis()
-  const [here, there] = await Promise.all([openQueue(alone.url), openQueue(alone.url)])
-  await there.configureType('again', { declared: true })
-  const worker = { id: 'here', host: 'h', pid: 1, types: ['again'], concurrency: 1, startedAt: 0 }
-  await there.submit([completeSpec({ type: 'again' })])
-  const [first] = (await here.turn({ worker, want: 1 })).leases
-  const waiting = there.turn({ worker: { ...worker, id: 'there' }, want: 1, waitMs: 60_000 })
-  await expect.poll(() => redisCli(alone.port, 'scard', 'xq:{0}:waiting:again')).toBe('1')
-  redisCli(alone.port, 'config', 'resetstat')
-  const giveBack = (lease: string) => [{ lease, outcome: { kind: 'released' } as const }]
-  const [second] = (await here.turn({ worker, want: 1, outcomes: giveBack(first!.lease) })).leases
-  expect(callsIn(redisCli(alone.port, 'info', 'commandstats'))).not.toHaveProperty('publish')
-  // The other process is woken for a task that this turn does not start again.
-  await here.turn({ worker, want: 0, outcomes: giveBack(second!.lease) })
-  expect((await waiting).leases).toHaveLength(1)
-  await Promise.all([here.close(), there.close()])
-})
+it.each([1, 70])(
+  'wakes no process for a task that is given back and started again in one turn, with %d types',
+  async (n) => {
+    const alone = await startRedis()
+    const [here, there] = await Promise.all([openQueue(alone.url), openQueue(alone.url)])
+    await there.configureType('again', { declared: true })
+    const types = ['again', ...Array.from({ length: n - 1 }, (_, index) => `type-${index}`)]
+    const worker = { id: 'here', host: 'h', pid: 1, types, concurrency: 1, startedAt: 0 }
+    await there.submit([completeSpec({ type: 'again' })])
+    const [first] = (await here.turn({ worker, want: 1 })).leases
+    const waiting = there.turn({ worker: { ...worker, id: 'there' }, want: 1, waitMs: 60_000 })
+    const waits = () => redisCli(alone.port, 'exists', 'xq:{0}:waiting:again', 'xq:{0}:waiting_typesets')
+    await expect.poll(waits).toBe('1')
+    redisCli(alone.port, 'config', 'resetstat')
+    const giveBack = (lease: string) => [{ lease, outcome: { kind: 'released' } as const }]
+    const [second] = (await here.turn({ worker, want: 1, outcomes: giveBack(first!.lease) })).leases
+    expect(callsIn(redisCli(alone.port, 'info', 'commandstats'))).not.toHaveProperty('publish')
+    // The other process is woken for a task that this turn does not start again.
+    await here.turn({ worker, want: 0, outcomes: giveBack(second!.lease) })
+    expect((await waiting).leases).toHaveLength(1)
+    await Promise.all([here.close(), there.close()])
+  },
+)
 
 it('runs three steps for a task that is submitted, claimed and settled alone, and few commands', async () => {
   const alone = await startRedis()
