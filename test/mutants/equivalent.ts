@@ -106,6 +106,11 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     "- call('HDEL', prefix .. KEY.rounds, KEY.lanes)",
     'the round before has ended at the first lane',
   ],
+  [
+    'src/store/redis/turn/turn-groups.lua',
+    'if tonumber(one.position) <= 0 then one.newcomer = first_of(step, one.part) end',
+    'the positions of groups that were served begin with 1',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

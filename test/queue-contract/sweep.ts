@@ -98,6 +98,14 @@ export function sweepContract(fixture: Fixture): void {
       expect(await get(id)).toMatchObject({ status: 'timeout', timeoutReason: 'queue_wait' })
     })
 
+    it.each([[null], ['g']])('ends waits in bounded steps, and says that there are more: group %s', async (group) => {
+      const ids: string[] = []
+      for (let index = 0; index < 5; index++) ids.push((await submit({ group, queueTimeoutMs: 700 })).id)
+      fixture.now += 700
+      for (const more of [true, true, false]) expect((await fixture.queue.sweep(2)).more).toBe(more)
+      for (const id of ids) expect((await get(id)).status).toBe('timeout')
+    })
+
     it('removes finished tasks by count and by age, in bounded steps, and keeps the statistics right', async () => {
       await fixture.opened.cleanup()
       await start({ retention: { ageMs: 10_000, countMax: 3 } })

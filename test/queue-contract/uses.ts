@@ -152,6 +152,18 @@ export function usesContract(fixture: Fixture): void {
       expect([(await facts('gpu')).inUse, (await facts('net')).inUse]).toEqual([2, 1])
     })
 
+    it('goes past tasks whose limit is used up elsewhere', async () => {
+      await set('gpu', { max: 1 })
+      await set('net', { max: 1 })
+      await add('b1', { net: 1 }, { group: 'b' })
+      for (const limit of ['net', 'gpu']) {
+        fixture.now += 1
+        await add(limit, { [limit]: 1 }, { group: 'a' })
+      }
+      expect(names(await of(['b']))).toBe('b1')
+      expect(names(await of(['a'], 1))).toBe('gpu')
+    })
+
     it('starts no more than the limit of a group, and continues when that allows it', async () => {
       await limit('t', null, { groupConcurrency: 2 })
       await set('gpu', { max: 9 })

@@ -127,3 +127,32 @@ it('keeps the order of groups with one waiting task over a time that no score of
     await redis.stop()
   }
 })
+
+it('forgets groups that share time when the others have used as much, also while these run', async () => {
+  const redis = await startRedis()
+  let now = Date.now()
+  const queue = await openQueue(redis.url, { clock: () => now })
+  const work = async (groups: readonly string[], ms: number) => {
+    await queue.submit(groups.map((group) => completeSpec({ type: 't', group })))
+    const { leases } = await queue.turn({ worker: WORKER, want: groups.length })
+    now += ms
+    const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } as const }))
+    await queue.turn({ worker: WORKER, want: 0, outcomes })
+  }
+  const kept = () => ['rested', 'paces'].map((key) => redisCli(redis.port, 'HKEYS', `xq:{0}:${key}:t:0`).split('\n'))
+  try {
+    await queue.configureType('t', { declared: true, groupTurns: 'time' })
+    const groups = Array.from({ length: 20 }, (_, index) => `g${index}`)
+    await work(groups, 100)
+    await queue.submit(['busy', 'busy'].map((group) => completeSpec({ type: 't', group })))
+    await queue.turn({ worker: WORKER, want: 1 })
+    await queue.sweep(1_000)
+    for (const names of kept()) expect(names).toEqual(expect.arrayContaining(groups))
+    for (let rounds = 0; rounds < 5; rounds++) await work(['busy'], 1_000)
+    await queue.sweep(1_000)
+    for (const names of kept()) expect(groups.filter((group) => names.includes(group))).toEqual([])
+  } finally {
+    await queue.close()
+    await redis.stop()
+  }
+})

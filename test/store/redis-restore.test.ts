@@ -90,6 +90,21 @@ it('restores the attempts of tasks, of finished and of waiting ones', async () =
   expect(await state.attempts(ids)).toEqual([before[0], { ...before[1], leftOut: 3 }, before[2]])
 })
 
+it('restores waiting tasks unchanged, also those that ran before', async () => {
+  const tasks = await submit([{ payload: 1 }, { payload: 2, group: 'g' }, { payload: 3 }])
+  const { leases } = await state.turn({ worker: WORKER, want: 2 })
+  const outcome = { kind: 'failure', error: 'no', retry: true, delayMs: 0 } as const
+  await state.turn({ worker: WORKER, want: 0, outcomes: leases.map(({ lease }) => ({ lease, outcome })) })
+  const ids = tasks.map(({ id }) => id)
+  const before = await state.get(ids)
+  expect(before).toMatchObject([{ attempts: 1, error: 'no' }, { attempts: 1, error: 'no' }, { attempts: 0 }])
+  await loseAll()
+  expect(await state.restore(before.map((task) => remember(task!)))).toEqual(Array(3).fill('restored'))
+  expect((await state.get(ids)).map((task) => ({ ...task, updatedAt: 0 }))).toEqual(
+    before.map((task) => ({ ...task, updatedAt: 0 })),
+  )
+})
+
 it('keeps restored finished tasks as long as the retention of their type', async () => {
   const tasks = await submit([{ payload: 1 }, { type: 'b', payload: 2 }])
   const daysAgo = { startedAt: Date.now() - 172_800_000, completedAt: Date.now() - 172_800_000 }

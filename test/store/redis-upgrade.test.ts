@@ -99,6 +99,25 @@ it('finds, cancels and lists tasks that wait in the streams of groups', async ()
   expect(leases.map(({ task }) => task.payload)).toEqual([1, 2])
 })
 
+it('hands out first what was given back to the stream of a group', async () => {
+  const [first] = await withStreams(['c', 'c'])
+  const entry = first!.slice(first!.indexOf('.') + 1)
+  const client = await createClient({ url: redis.url }).connect()
+  await client.xReadGroup('workers', 'w', { key: 'xq:{0}:g:a:0|c', id: '>' }, { COUNT: 1 })
+  await client.zAdd('xq:{0}:back:a:0|c', { score: 0, value: entry })
+  await client.hSet('xq:{0}:again', first!, `0,0,3,${first},0,1,1,1700000000000,0,1700000000000,null\n"lost"`)
+  const { leases } = await queue.turn({ worker: WORKER, want: 9 })
+  expect(leases.map(({ task }) => [task.payload, task.deliveries, task.error])).toEqual([
+    [0, 2, 'lost'],
+    [1, 1, null],
+  ])
+  await succeed(leases)
+  await queue.sweep(1_000)
+  expect(await redisKeys(/:(back:|again$)/)).toEqual([])
+  expect(await keysOfGroups()).toEqual([])
+  await client.close()
+})
+
 it('settles a lease that was handed out from the stream of a group, and counts it for the limit of the group', async () => {
   await queue.configureType('a', { groupConcurrency: 1 })
   const [ref] = await withStreams(['c', 'c'])
