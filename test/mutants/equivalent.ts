@@ -111,6 +111,16 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'if tonumber(one.position) <= 0 then one.newcomer = first_of(step, one.part) end',
     'the positions of groups that were served begin with 1',
   ],
+  [
+    'src/store/redis/records/shared-time.lua',
+    "if tonumber(score) > 0 then call('ZADD', prefix .. KEY.rotation .. lane.name, to, group) end",
+    'the positions of groups that were served begin with 1',
+  ],
+  [
+    'src/store/redis/records/shared-time.lua',
+    "if last >= clock_of(step, lane) then call('SET', prefix .. KEY.rotation_clock .. lane.name, text(last)) end",
+    'sets what is there',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { Lease } from '../../src/queue/queue.ts'
-import type { Fixture } from './fixture.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
 /** Groups that share running time. `-` is the tasks without a group. */
 export function groupTimeContract(fixture: Fixture): void {
@@ -123,6 +123,37 @@ export function groupTimeContract(fixture: Fixture): void {
       const load = new Load({ lost: 10, kept: 10 }, 1)
       await load.run(500)
       expect(load.used.lost).toBeLessThanOrEqual(20)
+    })
+
+    /** A long attempt of a group that has no other task. */
+    const runAlone = async (group: string, ms: number, meanwhile = async () => {}) => {
+      await submit({ group })
+      const { leases } = await fixture.queue.turn({ worker: WORKER, want: 1, leaseMs: 1e9 })
+      await meanwhile()
+      fixture.now += ms
+      await succeed(leases[0]!.lease)
+    }
+
+    it('are charged for their first attempt, also if sweeps have forgotten them meanwhile', async () => {
+      await runAlone('slow', 5_000, async () => {
+        await new Load({ fast: 10 }, 1).run(500)
+        while ((await fixture.queue.sweep(100)).more);
+      })
+      const load = new Load({ slow: 10, fast: 10 }, 1)
+      await load.run(2_000)
+      expect(load.used.slow).toBeLessThanOrEqual(20)
+    })
+
+    it('take turns at once when they share starts again, whatever time they have used', async () => {
+      await runAlone('slow', 100_000)
+      for (let n = 0; n < 3; n++) await submit({ group: 'fast' })
+      const [first] = await claim()
+      await succeed(first!.lease)
+      await fixture.queue.configureType('t', { groupTurns: 'tasks' })
+      for (let n = 0; n < 4; n++) for (const group of ['fast', 'slow']) await submit({ group })
+      const groups: (string | null)[] = []
+      for (let n = 0; n < 6; n++) groups.push((await claim())[0]!.task.group)
+      expect(groups.filter((group) => group === 'slow')).toHaveLength(3)
     })
 
     it('share time as a group if its tasks use several sets of limits', async () => {

@@ -4,7 +4,7 @@ import { type Fixture, WORKER } from './fixture.ts'
 
 /** Holds: no task of a type starts before a time, because the service that its handler calls refuses calls. */
 export function holdsContract(fixture: Fixture): void {
-  const { submit, claim, get, start, succeed } = fixture
+  const { submit, claim, get, limit, start, succeed } = fixture
 
   const heldUntil = async () => (await fixture.queue.types({ names: ['t'] }))[0]!.heldUntil
   const operate = (holdMs: number) => fixture.queue.configureType('t', { holdMs })
@@ -98,9 +98,13 @@ export function holdsContract(fixture: Fixture): void {
       expect(await heldUntil()).toBeNull()
     })
 
-    it('wakes a waiting turn when it ends, and when an operator ends it', async () => {
+    it.each([
+      ['no limit', null],
+      ['a limit', 5],
+    ])('wakes a waiting turn when it ends, and when an operator ends it: with %s', async (_, maxConcurrency) => {
       await fixture.opened.cleanup()
       await start({ clock: Date.now })
+      await limit('t', maxConcurrency)
       const { id } = await submit()
       const wait = () => fixture.queue.turn({ worker: WORKER, want: 9, waitMs: 20_000 })
       await operate(50)

@@ -84,6 +84,18 @@ export function limitsContract(fixture: Fixture): void {
       ])
       expect(await facts('b/k')).toMatchObject({ name: 'b/k', max: 2, inUse: 1, waiting: 0 })
     })
+
+    it('show the units of each task that holds them, however many there are', async () => {
+      await set('gpu', { max: 1_000 })
+      await set('net', { max: 1_000 })
+      for (let index = 0; index < 40; index++) await add('a', { gpu: 1, net: 2 })
+      expect(await claim(40)).toHaveLength(40)
+      for (const [name, units] of [['gpu', 1] as const, ['net', 2] as const]) {
+        const { holders, inUse } = await facts(name)
+        expect([inUse, holders.length]).toEqual([40 * units, 40])
+        expect(new Set(holders.map((holder) => holder.units))).toEqual(new Set([units]))
+      }
+    })
   })
 
   describe('an explanation', () => {
@@ -105,6 +117,22 @@ export function limitsContract(fixture: Fixture): void {
       expect((await why(fixture.queue, second)).limits[0]).toMatchObject({ name: 'gpu', reason: 'paused' })
       await set('gpu', { paused: false, holdMs: 77 })
       expect((await why(fixture.queue, second)).limits[0]).toMatchObject({ reason: 'held', until: fixture.now + 77 })
+    })
+
+    it('is right about a rate after very many starts, and so is the number of runnable tasks', async () => {
+      await set('tokens', { rate: { max: 150, perMs: 10_000 } })
+      for (let index = 0; index < 150; index++) await add('a', { tokens: 1 })
+      for (let index = 0; index < 150; index++) {
+        expect(await claim()).toHaveLength(1)
+        fixture.now += 1
+      }
+      const last = await add('b', { tokens: 101 })
+      expect((await why(fixture.queue, last)).reason).toBe('rate_limited')
+      const runnable = async () => (await fixture.queue.types({ names: ['t'], demand: true }))[0]!.runnable
+      expect(await runnable()).toBe(150)
+      fixture.now += 10_000
+      expect(await runnable()).toBe(151)
+      expect(await why(fixture.queue, last)).toMatchObject({ reason: 'ready', limits: [] })
     })
 
     it('names the limits of the type and the group in the same list', async () => {

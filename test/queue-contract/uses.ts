@@ -152,6 +152,17 @@ export function usesContract(fixture: Fixture): void {
       expect([(await facts('gpu')).inUse, (await facts('net')).inUse]).toEqual([2, 1])
     })
 
+    it('finds the tasks behind those that were canceled', async () => {
+      await set('gpu', { max: 1 })
+      const ids: string[] = []
+      for (const name of ['a1', 'a2', 'a3']) ids.push(await add(name, { gpu: 1 }, { group: 'a' }))
+      await fixture.queue.cancel({ ids: [ids[0]!] })
+      expect(names(await of(['a']))).toBe('a2')
+      expect(names(await of(['a']))).toBe('')
+      await fixture.queue.cancel({ ids: [ids[2]!] })
+      expect((await facts('gpu')).waiting).toBe(0)
+    })
+
     it('goes past tasks whose limit is used up elsewhere', async () => {
       await set('gpu', { max: 1 })
       await set('net', { max: 1 })

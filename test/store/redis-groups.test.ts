@@ -77,6 +77,25 @@ it('spends no more commands on a group with few tasks than on one with a task, a
   }
 })
 
+it('keeps nothing of groups whose tasks were claimed by name', async () => {
+  const redis = await startRedis()
+  const queue = await openQueue(redis.url)
+  try {
+    await queue.configureType('t', { declared: true })
+    await queue.submit(['a', 'a', 'b', 'c'].map((group) => completeSpec({ type: 't', group })))
+    const { leases } = await queue.turn({ worker: WORKER, want: 2, groups: ['a', 'b'] })
+    expect(leases.map(({ task }) => task.group)).toEqual(['a', 'a'])
+    expect(redisCli(redis.port, 'ZRANGE', 'xq:{0}:rotation:t:0', '0', '-1')).not.toContain('a')
+    expect((await queue.turn({ worker: WORKER, want: 9, groups: ['b', 'c'] })).leases).toHaveLength(2)
+    for (const key of ['lone', 'group_queue', 'unserved', 'rotation', 'crowded']) {
+      expect(redisCli(redis.port, 'EXISTS', `xq:{0}:${key}:t:0`), key).toBe('0')
+    }
+  } finally {
+    await queue.close()
+    await redis.stop()
+  }
+})
+
 it('keeps the leases of groups apart only for types that have had a limit of the group', async () => {
   const redis = await startRedis()
   const queue = await openQueue(redis.url)
@@ -151,6 +170,8 @@ it('forgets groups that share time when the others have used as much, also while
     for (let rounds = 0; rounds < 5; rounds++) await work(['busy'], 1_000)
     await queue.sweep(1_000)
     for (const names of kept()) expect(groups.filter((group) => names.includes(group))).toEqual([])
+    await queue.configureType('t', { groupTurns: 'tasks' })
+    expect(redisCli(redis.port, 'EXISTS', 'xq:{0}:paces:t:0')).toBe('0')
   } finally {
     await queue.close()
     await redis.stop()

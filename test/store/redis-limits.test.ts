@@ -64,6 +64,19 @@ describe('named limits on Redis', () => {
     expect(cli('EXISTS', 'xq:{0}:limits:parked')).toBe('0')
   })
 
+  it('keep nothing of tasks that were canceled while they waited for them', async () => {
+    await queue.configureLimit('gpu', { max: 1 })
+    const specs = ['a', 'b', null].flatMap((group) => [1, 2, 3].map(() => ({ group, uses: { gpu: 1 } })))
+    await submit(specs)
+    const leases = await claim()
+    expect(leases).toHaveLength(1)
+    await queue.cancel({ filter: { type: 't', status: 'pending' } })
+    await succeed(leases)
+    const left = cli('KEYS', '*').split('\n')
+    expect(left.filter((key) => OF_LIMITS.test(key))).toEqual([])
+    expect(await queue.limits({ names: ['gpu'] })).toMatchObject([{ inUse: 0, waiting: 0 }])
+  })
+
   it('cost a claim the same however many tasks it starts, with limits or beside a lane that waits', async () => {
     await queue.configureLimit('gpu', { max: 1_000 })
     await queue.configureLimit('net', { max: 1 })
