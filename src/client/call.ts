@@ -104,13 +104,27 @@ async function exchange<T>(
     json = answer.status === 204 ? {} : JSON.parse(answer.text)
   } catch (error) {
     signal?.throwIfAborted()
-    throw new XQueueError(
-      'engine_unavailable',
-      `${server.url} cannot be reached (${reasonOf(error as Error)}): check that \`xqueue serve\` runs there`,
-    )
+    throw unreachable(server, error as Error)
   }
   if (answer.status >= 200 && answer.status < 300) return json as T
   throw errorOf(json, answer)
+}
+
+/** The error of an answer of `fetch` that is a refusal, or of none. */
+export async function refusalOf(server: Server, response: Response | Error): Promise<XQueueError> {
+  if (response instanceof Error) return unreachable(server, response)
+  try {
+    const { status, statusText, headers } = response
+    const text = await response.text()
+    return errorOf(JSON.parse(text), { status, statusText, text, header: (name) => headers.get(name) })
+  } catch (error) {
+    return unreachable(server, error as Error)
+  }
+}
+
+function unreachable({ url }: Server, error: Error): XQueueError {
+  const detail = `${url} cannot be reached (${reasonOf(error)}): check that \`xqueue serve\` runs there`
+  return new XQueueError('engine_unavailable', detail)
 }
 
 /** Of a name with several addresses, the reason of the first one. */

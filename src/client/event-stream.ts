@@ -2,7 +2,7 @@ import type { Json } from '../task/json.ts'
 import type { Status, TimeoutReason } from '../task/status.ts'
 import type { Progress } from '../task/task.ts'
 import { answerOf } from './answer.ts'
-import { addressOf, authorizationOf, call, type Server } from './call.ts'
+import { addressOf, authorizationOf, refusalOf, type Server } from './call.ts'
 
 /** A status change or a progress report of a task. */
 export interface TaskChange {
@@ -75,8 +75,8 @@ export async function* changesJson(
         ...(last === null ? {} : { 'Last-Event-ID': last }),
       }
       const signals = AbortSignal.any(signal ? [signal, leave.signal] : [leave.signal])
-      const response = await (server.fetch ?? fetch)(url, { headers, signal: signals }).catch(() => null)
-      if (response?.ok && response.body) {
+      const response = await (server.fetch ?? fetch)(url, { headers, signal: signals }).catch((error: Error) => error)
+      if (!(response instanceof Error) && response.ok && response.body) {
         last ??= response.headers.get('last-event-id')
         opened?.()
         for await (const { id, data } of records(response.body)) {
@@ -84,8 +84,7 @@ export async function* changesJson(
           if (data !== null) yield JSON.parse(data)
         }
       } else if (last === null && !signal?.aborted) {
-        // A plain call returns the error as text.
-        await call(server, 'GET', response === null ? '/live' : `/events?${new URLSearchParams(filter)}`)
+        throw await refusalOf(server, response)
       }
     } catch (error) {
       if (last === null && !signal?.aborted) throw error

@@ -1,9 +1,20 @@
 import { isInstance } from '../task/brand.ts'
+import { type ErrorCode, XQueueError } from '../task/errors.ts'
 import { type FinalStatus, isFinal } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type TaskView, viewOfJson } from '../task/task-view.ts'
+import { MACHINE_TIME, pause } from '../task/time.ts'
 import { call, type Server } from './call.ts'
 import { changesJson } from './event-stream.ts'
+
+/** The caller has too many event streams or calls. */
+const REFUSED_FOR_NOW: readonly ErrorCode[] = ['too_many_calls', 'overloaded']
+/** A server that was there once will be there again. */
+const PASSING: readonly ErrorCode[] = [...REFUSED_FOR_NOW, 'engine_unavailable']
+
+function isOf(codes: readonly ErrorCode[], error: unknown): error is XQueueError {
+  return error instanceof XQueueError && codes.includes(error.code)
+}
 
 const UNSUCCESSFUL = Symbol.for('xqueue.TaskUnsuccessful')
 
@@ -44,8 +55,23 @@ export async function resultOf(server: Server, id: string, signal?: AbortSignal)
 }
 
 async function endOf(server: Server, id: string, signal: AbortSignal | undefined): Promise<TaskView> {
-  const task = await readTask(server, id)
-  if (isFinal(task.status)) return task
+  for (let passing = REFUSED_FOR_NOW; ; passing = PASSING) {
+    try {
+      const task = await readTask(server, id)
+      if (isFinal(task.status)) return task
+      await untilEnd(server, id, signal)
+    } catch (error) {
+      if (!isOf(passing, error)) throw error
+      // Without an event stream, it looks from time to time. Not all at once.
+      const seconds = (error.retryAfter ?? 1) * (1 + Math.random() / 5)
+      await pause(seconds * 1_000, MACHINE_TIME.after, signal)
+    }
+    signal?.throwIfAborted()
+  }
+}
+
+/** Follows a task until it has ended, or is to be read again. */
+async function untilEnd(server: Server, id: string, signal: AbortSignal | undefined): Promise<void> {
   const leave = new AbortController()
   try {
     const stop = AbortSignal.any(signal ? [signal, leave.signal] : [leave.signal])
@@ -53,12 +79,10 @@ async function endOf(server: Server, id: string, signal: AbortSignal | undefined
     const opened = () => {
       readTask(server, id).then(
         ({ status }) => isFinal(status) && leave.abort(),
-        () => undefined, // The stream continues; the task is read again at the next reconnect.
+        (error) => isOf(REFUSED_FOR_NOW, error) && leave.abort(), // After another one the stream will open again.
       )
     }
-    for await (const { status } of changesJson(server, { taskId: id }, stop, opened)) if (isFinal(status)) break
-    signal?.throwIfAborted()
-    return await readTask(server, id)
+    for await (const { status } of changesJson(server, { taskId: id }, stop, opened)) if (isFinal(status)) return
   } finally {
     leave.abort()
   }

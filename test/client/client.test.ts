@@ -1,4 +1,4 @@
-import { beforeAll, expect, expectTypeOf, it } from 'vitest'
+import { beforeAll, expect, expectTypeOf, it, vi } from 'vitest'
 import { z } from 'zod'
 import * as publicSurface from '../../src/index.ts'
 import { createClient, DoNotRetry, defineHandlers, TaskUnsuccessful } from '../../src/index.ts'
@@ -93,6 +93,21 @@ it('stops waiting when its signal fires, and does not cancel the task', async ()
   expect(retried.attempts).toBe(0)
   expect(['pending', 'processing']).toContain(retried.status)
   await client().cancel(task.id)
+})
+
+it('waits for more tasks at once than a caller may have event streams', async () => {
+  const count = 130
+  const ids = await client().submitMany(Array.from({ length: count }, () => ({ type: 'hang' as const, payload: {} })))
+  const waiting = ids.map((id) => client().result(id))
+  const codes = Promise.all(waiting.map((result) => result.catch((error: TaskUnsuccessful) => error.code)))
+  // Some wait with a stream, and the others were refused one.
+  await vi.waitFor(async () => {
+    const refused = await fetch(`${server.url}/api/v1/events?task_id=none`)
+    await refused.body?.cancel()
+    expect(refused.status).toBe(429)
+  })
+  await client().cancelMany({ type: 'hang' })
+  expect(await codes).toEqual(Array.from({ length: count }, () => 'task_canceled'))
 })
 
 it('submits many tasks, all or none', async () => {
