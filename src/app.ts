@@ -92,9 +92,10 @@ export async function startApp(
   const stops = new Stops(logger)
   stops.add(async () => tls?.close())
   try {
-    const meanwhile = new AnswersMeanwhile(config, listens, tls)
-    stops.add(() => meanwhile.end())
-    const queue = await openStore(config, patience, meanwhile)
+    // First, so that a process that cannot listen changes nothing in the store.
+    const starting = listens ? await bind(config, tls) : null
+    stops.add(async () => starting?.close())
+    const queue = await openStore(config, patience)
     stops.add(() => queue.close())
     const sweeper = new Sweeper(queue, logger)
     sweeper.start()
@@ -105,7 +106,6 @@ export async function startApp(
     if (worker) stops.add(() => worker.stop())
     const access = parts.server ? await patience.with(() => accessOf(config, queue, logger)) : null
     patience.over()
-    await meanwhile.end()
     const audit = access && new AuditLog(logger)
     if (audit) stops.add(async () => audit.close())
     const own = ownOf(config, queue, logger, { worker, access, audit, tls })
@@ -115,8 +115,9 @@ export async function startApp(
     let address: string | null = null
     if (server) {
       stops.add(() => server.close())
+      await server.ready()
+      await starting?.close()
       if (listens) address = await listen(server, config)
-      else await server.ready()
     }
     stalls?.start()
     stops.add(async () => stalls?.stop())
@@ -185,41 +186,11 @@ class Stops {
   }
 }
 
-/** Answers `/live` and refusals at the server's address while the store is unavailable. */
-class AnswersMeanwhile {
-  readonly #config: Config
-  readonly #listens: boolean
-  readonly #tls: Certificate | null
-  #starting: Promise<Starting | null> | undefined
-
-  constructor(config: Config, listens: boolean, tls: Certificate | null) {
-    this.#config = config
-    this.#listens = listens
-    this.#tls = tls
-  }
-
-  /** A free port is not known to clients yet; a port in use is reported when the server listens. */
-  begin(): void {
-    if (!this.#listens || this.#config.port === 0) return
-    this.#starting ??= Starting.listen(this.#config, this.#tls?.pair ?? null).catch(() => null)
-  }
-
-  async end(): Promise<void> {
-    await (await this.#starting)?.close()
-    this.#starting = undefined
-  }
-}
-
-async function openStore(config: Config, patience: Patience, meanwhile: AnswersMeanwhile): Promise<Queue> {
+async function openStore(config: Config, patience: Patience): Promise<Queue> {
   const { leaseMs, retention, events, pendingMax, logLinesMax, payloadKeys, payloadStrict } = config
   // An attempt to open a locked file blocks, so it is short.
   const options = { leaseMs, retention, ...events, pendingMax, logLinesMax, openWaitMs: OPEN_ATTEMPT_MS }
-  const store = await patience.with(() =>
-    openQueue(config.engine, options).catch((error: unknown) => {
-      meanwhile.begin()
-      throw error
-    }),
-  )
+  const store = await patience.with(() => openQueue(config.engine, options))
   return payloadKeys.length > 0 ? encrypted(store, new Encryption(payloadKeys, { strict: payloadStrict })) : store
 }
 
@@ -365,6 +336,12 @@ function giveHandlersTheirSettings({ smtpUrl, outbox, httpAllowPrivate, httpSecr
     XQUEUE_HTTP_SECRETS: httpSecrets,
   }
   for (const [name, value] of Object.entries(settings)) if (value !== null) process.env[name] = value
+}
+
+async function bind(config: Config, tls: Certificate | null): Promise<Starting> {
+  return Starting.listen(config, tls?.pair ?? null).catch((error: NodeJS.ErrnoException) => {
+    throw cannotListen(error, config)
+  })
 }
 
 function listen(server: FastifyInstance, config: Config): Promise<string> {

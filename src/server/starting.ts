@@ -6,8 +6,8 @@ import { XQueueError } from '../task/errors.ts'
 const RETRY_AFTER_S = 1
 
 /**
- * Answers instead of the server while the process waits for its store: liveness is ok, and other calls must be
- * repeated.
+ * Answers instead of the server while the process starts, perhaps waiting for its store: liveness is ok, and other
+ * calls must be repeated.
  */
 export class Starting {
   readonly #server: Server
@@ -27,6 +27,7 @@ export class Starting {
   }
 
   async close(): Promise<void> {
+    if (!this.#server.listening) return
     const closed = once(this.#server, 'close')
     this.#server.close()
     this.#server.closeAllConnections()
@@ -43,7 +44,7 @@ const answer: RequestListener = ({ url = '' }, response) => {
     json(200, 'application/json', { status: 'alive' })
     return
   }
-  const detail = 'the process is starting and waits for its store: repeat the call in a moment'
+  const detail = 'the process is starting: repeat the call in a moment'
   const error = new XQueueError('engine_unavailable', detail, { retry_after: RETRY_AFTER_S })
   json(error.status, 'application/problem+json', {
     type: 'about:blank',

@@ -49,7 +49,8 @@ it('a server that starts before its Redis waits, answers /live meanwhile, and lo
   const port = await freePort()
   const url = `http://127.0.0.1:${port}/api/v1`
   const server = start('serve', '--port', String(port), '--mqtt', 'off', '--engine', `${redis.url}?wait_ms=500`)
-  await vi.waitFor(async () => expect((await fetch(`${url}/live`)).status).toBe(200), { timeout: 30_000 })
+  await vi.waitFor(() => expect(server.log).toContain(WAITS), { timeout: 30_000 })
+  expect((await fetch(`${url}/live`)).status).toBe(200)
   const refused = await fetch(`${url}/tasks`)
   expect([refused.status, refused.headers.get('content-type'), refused.headers.get('retry-after')]).toEqual([
     503,

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo, Server } from 'node:net'
 import { join } from 'node:path'
@@ -67,6 +68,23 @@ it('runs server and worker in the process of a program, and lets running tasks f
   await using again = await startServer({ engine: url, port: 0, logger: quiet })
   const tasks = await Array.fromAsync(clientAt(again.address!).list({ type: 'slow' }))
   expect(tasks).toMatchObject([{ status: 'success', result: 'ended', deliveries: 1 }])
+})
+
+it.each([
+  ['startXQueue', startXQueue],
+  ['startServer', startServer],
+])('changes nothing if %s cannot listen', async (_, start) => {
+  const url = engine()
+  const nap = (concurrency: number) => ({ concurrency, run: () => null })
+  await using server = await startServer({ engine: url, port: 0, handlers: { nap: nap(4) }, logger: quiet })
+  const port = Number(new URL(server.address!).port)
+  const inVain = { port, handlers: { nap: nap(77), other: nap(1) }, logger: quiet }
+  await expect(start({ ...inVain, engine: url })).rejects.toThrow(`port ${port} is in use`)
+  const types = await clientAt(server.address!).types.list()
+  expect(types.map(({ type, maxConcurrency }) => [type, maxConcurrency])).toEqual([['nap', 4]])
+  const file = join(temporaryFolder(), 'new.db')
+  await expect(start({ ...inVain, engine: `sqlite:${file}` })).rejects.toThrow(`port ${port} is in use`)
+  expect(existsSync(file)).toBe(false)
 })
 
 it('runs a server and a worker of their own on one store', async () => {
