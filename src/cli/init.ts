@@ -76,10 +76,11 @@ function manifest(target: string, language: Language) {
     scripts: {
       start: `exec xqueue serve --handlers handlers.${language}`,
       submit: `node submit.${language}`,
-      test: 'node --test',
+      test: `node --test "**/*.test.${language}"`, // An older Node finds no such files, and fails.
     },
     dependencies: { xqueue: ownPackage(target) },
-    devDependencies: { '@types/node': '^24.0.0' },
+    devDependencies: { '@types/node': '^24.0.0', node: '^24.9.0' }, // npm's scripts and npx run this Node.
+    allowScripts: { node: true },
     engines: { node: '>=24.9' },
   }
 }

@@ -4,7 +4,10 @@
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
 
 if (major < 24 || (major === 24 && minor < 9)) {
-  process.stderr.write(`xqueue: XQueue needs Node 24.9 or newer; this is ${process.version}\n`)
+  process.stderr.write(
+    `xqueue: XQueue needs Node 24.9 or newer; this is ${process.version}. Install it, or add it to the project with ` +
+      '`npm install --save-dev node@24` and call `npx xqueue`\n',
+  )
   process.exitCode = 2
 } else {
   await keepCompiledCode()

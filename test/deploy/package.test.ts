@@ -130,7 +130,8 @@ it('names only files that it publishes', () => {
 })
 
 it('installs without compilers, and in a bounded size', () => {
-  const files = readdirSync(join(project, 'node_modules'), { recursive: true, encoding: 'utf8' })
+  const all = readdirSync(join(project, 'node_modules'), { recursive: true, encoding: 'utf8' })
+  const files = all.filter((file) => !/^(\.bin\/)?node($|\/)/.test(file)) // The project's Node is not of the package.
   expect(files.filter((file) => /(^|\/)binding\.gyp$/.test(file))).toEqual([])
   const bytes = files.map((file) => statSync(join(project, 'node_modules', file)))
   const size = bytes.filter((stat) => stat.isFile()).reduce((sum, stat) => sum + stat.size, 0)
@@ -158,7 +159,7 @@ it('writes a project that runs a task, and whose code compiles', async () => {
   expect(scripts).toEqual({
     start: 'exec xqueue serve --handlers handlers.ts',
     submit: 'node submit.ts',
-    test: 'node --test',
+    test: 'node --test "**/*.test.ts"',
   })
   expect(run('npm', ['test'], project)).toMatch(/^ℹ pass 1$/m)
   await start(...scripts.start.split(' ').slice(2))
@@ -166,6 +167,11 @@ it('writes a project that runs a task, and whose code compiles', async () => {
   expect(JSON.parse(ask(xqueue, 'list', '--json'))).toMatchObject([{ type: 'greet', status: 'success' }])
   expect(ask(xqueue, 'health')).toMatch(/^status +healthy$/m)
   expect(await stop()).toBe(0)
+})
+
+it('writes a project with a Node of its own, which npm runs on any machine', () => {
+  const own = realpathSync(join(project, 'node_modules/node'))
+  expect(run('npx', ['node', '-p', 'process.execPath'], project)).toContain(own)
 })
 
 it('writes a project in JavaScript, which its comments check', async () => {
@@ -390,5 +396,7 @@ it('overwrites no file', () => {
 it.each(['20.1.0', '24.8.0'])('reports that Node %s is not supported', (version) => {
   const old = `Object.defineProperty(process.versions, 'node', { value: '${version}' })`
   const NODE_OPTIONS = `--import=data:text/javascript,${encodeURIComponent(old)}`
-  expect(() => attempt(['--version'], { NODE_OPTIONS })).toThrow(/needs Node 24.9 or newer/)
+  expect(() => attempt(['--version'], { NODE_OPTIONS })).toThrow(
+    /needs Node 24.9 or newer; .* add it to the project with `npm install --save-dev node@24`/,
+  )
 })
