@@ -11,7 +11,7 @@ import type { GroupTurns, Holder, Rate } from './type-info.ts'
 /** Facts about types, workers and a task, as `Store.inspect` reads them: part of the port in store.ts. */
 
 export interface InspectQuery {
-  /** The types to read; default all. `[]`: only the workers. */
+  /** The types to read; default all. `[]`: only the workers, or with `limits` only these. */
   types?: readonly string[]
   /** A task to read, with its type instead of `types`. */
   task?: string

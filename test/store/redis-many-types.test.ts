@@ -56,6 +56,17 @@ it('declares many types, and hands out their tasks, with a constant number of co
   expect(sum(busy)).toBeLessThan(300)
 })
 
+it('reads and changes named limits without reading the types', async () => {
+  await declare()
+  await queue.configureLimit('gpu', { max: 5 })
+  const commands = await commandsOf(async () => {
+    expect(await queue.limits({ names: ['gpu'], holders: true })).toMatchObject([{ name: 'gpu', max: 5 }])
+    expect(await queue.limits()).toHaveLength(1)
+    await queue.configureLimit('gpu', { max: 6 })
+  })
+  expect(sum(commands)).toBeLessThan(60)
+})
+
 it('hands out tasks of many types by priority, and then by age over all types', async () => {
   await declare()
   const order = [0, 1, 0, 0, 2, 1, 0]

@@ -81,15 +81,21 @@ export class Inspection {
     this.#options = options
   }
 
-  async inspect({ types: names, settings = false, holders = false, demand = false }: InspectQuery): Promise<Facts> {
+  async inspect({ types: names, limits, ...query }: InspectQuery): Promise<Facts> {
+    const { settings = false, holders = false, demand = false } = query
+    if (names?.length === 0 && limits !== undefined) return this.#facts([], [])
     await this.#registry.writeRates()
     // To count the running tasks of workers, all types must be read.
     const onlyWorkers = names?.length === 0
     const abouts = await this.#about(onlyWorkers ? undefined : names, { holders, demand })
     const now = this.#database.now()
     const types = onlyWorkers ? [] : abouts.flatMap((about) => this.#typesOf(about, settings, now))
+    return this.#facts(abouts, types)
+  }
+
+  #facts(abouts: readonly About[], types: TypeFacts[]): Facts {
     return {
-      now,
+      now: this.#database.now(),
       types: types.sort((a, b) => (a.type < b.type ? -1 : 1)),
       workers: this.#live(workersOf(abouts)),
       lanes: abouts.flatMap(({ lanes }) => lanes),
