@@ -121,6 +121,16 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     "if last >= clock_of(step, lane) then call('SET', prefix .. KEY.rotation_clock .. lane.name, text(last)) end",
     'sets what is there',
   ],
+  [
+    'src/store/redis/records/lanes.lua',
+    "- call('ZADD', prefix .. KEY.waits_due, string.format('%d', step.now + limit_ms), field)",
+    'the next sweep adds it',
+  ],
+  [
+    'src/store/redis/records/limits.lua',
+    'local to, fields = math.min(from + NAMES_AT_ONCE + 1, #names), {}',
+    'two limits are read twice',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */
