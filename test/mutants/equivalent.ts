@@ -131,6 +131,11 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'local to, fields = math.min(from + NAMES_AT_ONCE + 1, #names), {}',
     'two limits are read twice',
   ],
+  [
+    'src/store/redis/turn/turn-claims.lua',
+    'elseif rule.free >= 0 then',
+    'a paused type starts nothing in both ways; its processes only look when the hold ends',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

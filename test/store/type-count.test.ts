@@ -63,7 +63,7 @@ it.each(['SQLite', 'Redis'])(
 describe.each(['SQLite', 'Redis'])('types that were used once, on %s', (store) => {
   const COUNT = 200
   const used = Array.from({ length: COUNT }, (_, index) => `used-${index}`)
-  const kept = ['configured', 'paused', 'waiting']
+  const kept = ['configured', 'held', 'paused', 'waiting']
   let now: number
   let file: string
   let queue: Queue
@@ -86,7 +86,7 @@ describe.each(['SQLite', 'Redis'])('types that were used once, on %s', (store) =
     const keys = redisCli(redis.port, 'KEYS', 'used:{0}:*').split('\n')
     const texts = [...keys, ...['rules', 'lanes', 'counts', 'known'].flatMap(fields)]
     return [
-      ...new Set(texts.flatMap((text) => /(used-\d+|configured|paused|waiting)(?=:\d$|$)/.exec(text)?.[1] ?? [])),
+      ...new Set(texts.flatMap((text) => /(used-\d+|configured|held|paused|waiting)(?=:\d$|$)/.exec(text)?.[1] ?? [])),
     ].sort()
   }
 
@@ -103,7 +103,11 @@ describe.each(['SQLite', 'Redis'])('types that were used once, on %s', (store) =
   it('leave nothing when their tasks are removed, and can be used again', async () => {
     await queue.configureType('configured', { maxConcurrency: 5 })
     await queue.configureType('paused', { paused: true })
+    await queue.configureType('held', { holdMs: 9 * DAY_MS })
+    await queue.configureType('used-3', { holdMs: 1_000 })
+    now += 1_000
     expect((await run(used)).sort()).toEqual([...used].sort())
+    await queue.configureType('used-4', { holdMs: 1_000 })
     await sweepAll(queue)
     expect(stored()).toHaveLength(COUNT + kept.length)
     now += 2 * DAY_MS

@@ -13,9 +13,11 @@ local PER_TYPE = { KEY.running, KEY.waiting, KEY.blocked, KEY.starts }
 local function only_named(step, kinds)
   local named = {}
   for index, record in ipairs(#kinds == 0 and kinds or read_types(step, kinds)) do
-    local settings = record.held .. record.back_off .. record.schemas .. record.defaults .. record.ceilings
+    local is_held = record.held ~= '' and tonumber(record.held) > step.now
+    local settings = record.back_off .. record.schemas .. record.defaults .. record.ceilings
       .. record.retention .. record.turns
-    if record.rules == NEW_RULES and settings == '' and record.declared == '0' then named[#named + 1] = kinds[index] end
+    local is_named = record.rules == NEW_RULES and settings == '' and record.declared == '0'
+    if is_named and not is_held then named[#named + 1] = kinds[index] end
   end
   return named
 end

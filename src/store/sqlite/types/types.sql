@@ -12,8 +12,8 @@ SELECT count(*) AS n FROM types WHERE last_seen > ?;
 
 -- name: dropUnusedTypes
 -- Deletes types that have nothing but a name and no tasks, and that no worker has served since ?1.
-DELETE FROM types WHERE last_seen <= ?1 AND declared = 0 AND paused = 0 AND held_until IS NULL AND ceilings = '{}'
-  AND retention = '{"set":{},"handler":{}}'
+DELETE FROM types WHERE last_seen <= ?1 AND declared = 0 AND paused = 0 AND ifnull(held_until, 0) <= ?1
+  AND ceilings = '{}' AND retention = '{"set":{},"handler":{}}'
   AND max_concurrency_source = 'handler' AND group_concurrency_source = 'handler'
   AND group_turns_source = 'handler' AND rate_source = 'handler'
   AND max_concurrency IS NULL AND group_concurrency IS NULL AND group_turns = 'tasks' AND rate_max IS NULL
