@@ -136,6 +136,11 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'elseif rule.free >= 0 then',
     'a paused type starts nothing in both ways; its processes only look when the hold ends',
   ],
+  [
+    'src/store/redis/records/outbox.lua',
+    "if ended_at >= tonumber(call('GET', prefix .. KEY.ended_until) or '0') then",
+    'sets what is there',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

@@ -108,6 +108,8 @@ describe.each(['SQLite', 'Redis'])('types that were used once, on %s', (store) =
     now += 1_000
     expect((await run(used)).sort()).toEqual([...used].sort())
     await queue.configureType('used-4', { holdMs: 1_000 })
+    const waits = { id: 'waits', host: 'h', pid: 1, types: used.slice(0, 5), concurrency: 1, startedAt: 0 }
+    await queue.turn({ worker: waits, want: 1, waitMs: 1 })
     await sweepAll(queue)
     expect(stored()).toHaveLength(COUNT + kept.length)
     now += 2 * DAY_MS
