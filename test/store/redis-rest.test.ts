@@ -55,6 +55,19 @@ it('rests among a thousand types after it has checked each of them', async () =>
   expect(await sweepToRest(100)).toBeGreaterThan(10)
 })
 
+it('checks each type after the last event before it rests, also if that came in the middle of a round', async () => {
+  const types = Array.from({ length: 1_000 }, (_, index) => `type-${index}`)
+  await queue.turn({ worker: { id: 'w', host: 'h', pid: 1, types, concurrency: 1, startedAt: 0 }, want: 1 })
+  const change = () => queue.submit([completeSpec({ type: 't', delayMs: 60_000 })])
+  await change()
+  const whole = await sweepToRest(100)
+  await change()
+  const part = Math.floor(whole / 2)
+  for (let sweeps = 0; sweeps < part; sweeps++) await queue.sweep(1_000)
+  await change()
+  expect(await sweepToRest(100)).toBeGreaterThan(whole)
+})
+
 it('does not rest while a task is ready or running', async () => {
   await sweepToRest(3)
   await queue.submit([completeSpec({ type: 't' })])
