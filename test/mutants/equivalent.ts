@@ -141,6 +141,11 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     "if ended_at >= tonumber(call('GET', prefix .. KEY.ended_until) or '0') then",
     'sets what is there',
   ],
+  [
+    'src/store/redis/due/sweep-events.lua',
+    'if last > keep then drop_events_before(step, last - keep + 1) end',
+    'no event comes before the first one',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */
