@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { Batch, type BatchState } from '../client/batch.ts'
-import { type ClientOptions, EXIT, show, withClientOptions, withExamples } from './output.ts'
+import { type ClientOptions, EXIT, show, warnAway, withClientOptions, withExamples } from './output.ts'
 import { facts } from './terminal.ts'
 
 /** `xqueue batch`: the progress of the tasks that were submitted under one name. */
@@ -11,7 +11,7 @@ export function batchCommand(): Command {
     .option('--wait', 'wait until all its tasks have ended; exits with 1 unless all succeeded')
     .action(async (name: string, options: ClientOptions & { wait?: boolean }) => {
       const batch = new Batch(options.server, name)
-      const state = options.wait ? await batch.ended({ onProgress: told }) : await batch.state()
+      const state = options.wait ? await batch.ended({ onProgress: told, onAway: warnAway }) : await batch.state()
       if (options.wait && process.stderr.isTTY) process.stderr.write('\n')
       show(state, options, (fields) => facts({ ...fields, progress: `${fields.progress} %` }))
       if (options.wait && hasFailures(state)) process.exitCode = EXIT.failed

@@ -60,6 +60,12 @@ export function warn(text: string): void {
   process.stderr.write(`${dimmed(text)}\n`)
 }
 
+/** While a command waits, and the server does not answer. It replaces the line of the progress. */
+export function warnAway({ message }: XQueueError): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
+  warn(`${message}; waiting for it`)
+}
+
 /** Prints JSON for scripts, or else the text of `human`. */
 export function show<T>(value: T, options: ClientOptions, human: (value: T) => string): void {
   print(options.json ? JSON.stringify(value) : human(value))

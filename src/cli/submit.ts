@@ -3,11 +3,11 @@ import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
 import { ON_FAILURE_SUMMARY } from '../task/flow.ts'
 import type { Status } from '../task/status.ts'
-import { EXIT, parseJson, show, withClientOptions, withExamples } from './output.ts'
+import { EXIT, parseJson, show, warn, withClientOptions, withExamples } from './output.ts'
 import { type FileOptions, submitFile } from './submit-file.ts'
 import { taskIdOf } from './task-id.ts'
 import { jsonText } from './task-page.ts'
-import { showState, waitForEnd } from './tasks.ts'
+import { waitForEnd } from './tasks.ts'
 import { plain, statusCell } from './terminal.ts'
 
 interface SubmitOptions extends FileOptions {
@@ -125,7 +125,8 @@ async function submitOne(type: string | undefined, text: string, options: Submit
     show(task, options, ({ id }) => id)
     return
   }
-  const ended = await waitForEnd(options.server, task.id, showState)
+  warn(`${task.id} submitted`) // Whatever happens while it waits, the user has the id.
+  const ended = await waitForEnd(options.server, task.id)
   show(ended, options, ({ id, status, error, result }) => {
     const head = `${id} ${statusCell(status as Status)}${error ? `: ${plain(error.split('\n')[0]!)}` : ''}`
     return status === 'success' && result !== null ? `${head}\n${jsonText(result)}` : head

@@ -1,13 +1,14 @@
 import { Command } from 'commander'
 import { call, type Server } from '../client/call.ts'
 import { changesJson } from '../client/event-stream.ts'
+import { readPatiently } from '../client/patience.ts'
 import { XQueueError } from '../task/errors.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type Attempts, attemptLines } from './attempts.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
 import { logsCommand, readLog } from './logs.ts'
-import { type ClientOptions, print, show, warn, withClientOptions, withExamples } from './output.ts'
+import { type ClientOptions, print, show, warn, warnAway, withClientOptions, withExamples } from './output.ts'
 import { ID, taskIdOf } from './task-id.ts'
 import { type Beside, type Explanation, explanationText, progressText, taskPage, taskTable } from './task-page.ts'
 import { dimmed, plain, statusCell } from './terminal.ts'
@@ -118,18 +119,18 @@ async function unlessMissing<T>(reading: Promise<T>): Promise<T | null> {
   }
 }
 
-/** Resolves with the task once its status is final; `onState` receives each state that was read until then. */
-export async function waitForEnd(server: Server, id: string, onState?: (task: TaskJson) => void): Promise<TaskJson> {
+/** Resolves with the task once its status is final, and shows it on a terminal until then. */
+export async function waitForEnd(server: Server, id: string): Promise<TaskJson> {
   for (;;) {
-    const task = await readTask(server, id)
-    onState?.(task)
+    const task = await readPatiently(() => readTask(server, id), { onAway: warnAway })
+    showState(task)
     if (isFinal(task.status as Status)) return task
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
 }
 
 /** One line about a task that is being waited for, on a terminal only. */
-export function showState(task: TaskJson): void {
+function showState(task: TaskJson): void {
   if (!process.stderr.isTTY) return
   const progress = progressText(task.progress)
   const line = isFinal(task.status as Status) ? '' : `${statusCell(task.status as Status)} ${progress ?? ''}`

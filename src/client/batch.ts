@@ -1,6 +1,7 @@
 import type { Status } from '../task/status.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
 import { call, type Server } from './call.ts'
+import { type Patience, readPatiently } from './patience.ts'
 
 /** Intervals of polling for the end of a batch: short at first, then longer. */
 const LOOK_MS = { first: 100, most: 2_000 }
@@ -32,14 +33,16 @@ export class Batch {
   }
 
   /**
-   * Waits until all of its tasks have ended in any status.
+   * Waits until all of its tasks have ended in any status. Once the server has answered, it may be away for a minute.
    * @param onProgress called for each observed change
+   * @param onAway called when the server does not answer, with the error
    * @throws the reason of `signal` when it aborts
    */
-  async ended({ signal, onProgress }: BatchWait = {}): Promise<BatchState> {
+  async ended({ signal, onProgress, onAway }: BatchWait = {}): Promise<BatchState> {
     let told = ''
     for (let lookMs = LOOK_MS.first; ; lookMs = Math.min(lookMs * 2, LOOK_MS.most)) {
-      const state = await this.#look(signal)
+      const look = () => this.#look(signal)
+      const state = told === '' ? await look() : await readPatiently(look, { signal, onAway })
       const seen = JSON.stringify(state)
       if (seen !== told) onProgress?.(state)
       told = seen
@@ -68,7 +71,6 @@ export class Batch {
   }
 }
 
-export interface BatchWait {
-  signal?: AbortSignal
+export interface BatchWait extends Patience {
   onProgress?: (state: BatchState) => void
 }
