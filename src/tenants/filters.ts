@@ -40,8 +40,8 @@ export async function changeEach(
     parts.findIndex(({ part }) => part === before?.part),
   )
   for (const { filter, part } of parts.slice(first)) {
-    // Refused tasks are counted for the filter that they match.
-    const from = before && { before: part === before.part ? before : { ...before, refused: 0 } }
+    // Refused tasks are counted for the filter that they match, and a place is one of its search.
+    const from = before && { before: part === before.part ? before : { since: before.since, refused: 0 } }
     const changed = await queue[change]({ filter, ...from })
     results.push(...changed.results)
     if (changed.next !== null) return { results, next: { ...changed.next, part } }
