@@ -257,7 +257,7 @@ func (e rateLimited) Unwrap() error { return e.error }
 
 // RateLimited marks an error: the service behind the type refuses further calls for some time, as with HTTP 429. No task
 // of the type starts before that time has passed, up to 24 hours, in any process. The task runs again then, and no
-// attempt counts. A longer time counts as a failed attempt, and the task's error says so; one below zero is none.
+// attempt counts. A longer time, or one of 0 or less, counts as a failed attempt, and the task's error says so.
 func RateLimited(hold time.Duration, err error) error { return rateLimited{err, hold, ""} }
 
 // LimitReached is RateLimited for a named limit that the task uses: no task that uses it starts before the time has passed.
@@ -315,13 +315,13 @@ func (a *Attempt) failure(err error) *report {
 	case errors.As(err, &limited):
 		made.Limit = limited.limit
 		switch hold := limited.hold; {
-		case hold > holdMost:
-			text = fmt.Sprintf("(the hold of %v is not valid, use at most 24 hours: the type's back-off applies) ", hold) + text
+		case hold <= 0 || hold > holdMost:
+			use := "use more than 0 s and at most 24 hours"
+			text = fmt.Sprintf("(the hold of %v is not valid, %s: the type's back-off applies) ", hold, use) + text
 			made.Limit = ""
-		case hold < 0:
-			made.Hold = Ptr(0.0)
 		default:
-			made.Hold = Ptr(hold.Seconds())
+			// The API takes no shorter one.
+			made.Hold = Ptr((hold + time.Millisecond - 1).Truncate(time.Millisecond).Seconds())
 		}
 	}
 	made.Error = Ptr(bounded(text))

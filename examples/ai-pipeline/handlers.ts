@@ -62,7 +62,7 @@ async function ask(prompt: string, signal: AbortSignal): Promise<string> {
     body: JSON.stringify({ model: OPENAI_MODEL, messages: [{ role: 'user', content: prompt }] }),
   })
   if (answer.status === 429) {
-    throw new RateLimited({ for: Number(answer.headers.get('Retry-After') ?? 5) }, 'the model is asked too often')
+    throw new RateLimited({ for: Number(answer.headers.get('Retry-After')) || 5 }, 'the model is asked too often')
   }
   const said = await answer.text()
   if (answer.status >= 500) throw new Error(`the model answered ${answer.status}: ${said}`)

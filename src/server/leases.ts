@@ -50,6 +50,7 @@ const HeldLimitSchema = Type.String({
 
 export const HoldSchema = durationOf({
   title: 'Hold',
+  least: 1,
   most: TASK_LIMITS.holdMsMax,
   meaning:
     'No task of the type starts before this time has passed. The task is ready then, no attempt counts, and `delay` ' +
@@ -60,7 +61,9 @@ export const HoldSchema = durationOf({
 export function retryOf({ retry = true, delay, hold, limit }: RetryInput): Retry {
   const delayMs = delay === undefined ? null : durationMs('delay', delay)
   const holdMs = hold === undefined ? null : durationMs('hold', hold)
-  if (holdMs !== null && holdMs > TASK_LIMITS.holdMsMax) throw invalidField('hold', 'must be at most 24 hours')
+  if (holdMs === 0 || (holdMs ?? 0) > TASK_LIMITS.holdMsMax) {
+    throw invalidField('hold', 'must be more than 0 seconds and at most 24 hours')
+  }
   return { retry, delayMs, holdMs, limit: limit ?? null, unusable: null }
 }
 

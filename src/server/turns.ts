@@ -40,8 +40,8 @@ const ReportedOutcome = Type.Object(
         title: 'HoldTime',
         oneOf: [{ type: 'number' }, { type: 'string' }],
         description:
-          'With `error`: no task of the type starts before this time has passed, up to 24 hours. The task is ready ' +
-          'then, no attempt counts, and `delay` and `retry` do not apply',
+          'With `error`: no task of the type starts before this time has passed, more than 0 and up to 24 hours. ' +
+          'The task is ready then, no attempt counts, and `delay` and `retry` do not apply',
       }),
     ),
     limit: Type.Optional(

@@ -118,8 +118,8 @@ export class RetryAfter extends Error {
 /**
  * Thrown by a handler whose service refuses further calls for some time, as with HTTP 429: no task of the type, or none
  * that uses the named limit, starts before that time has passed, in any process. The task itself runs again then, and
- * no attempt counts. An invalid time (longer than 24 hours) counts as a failed attempt, and the task's error says so.
- * Less than a second is a second.
+ * no attempt counts. An invalid time (0 or less, or longer than 24 hours) counts as a failed attempt, and the task's
+ * error says so. Less than a second is a second.
  */
 export class RateLimited extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
@@ -134,7 +134,7 @@ export class RateLimited extends Error {
   readonly limit: string | null
 
   /**
-   * @param options.for seconds, or a string with units: `"20s"`; at least a second
+   * @param options.for seconds, or a string with units: `"20s"`; more than 0, less than a second is a second
    * @param options.limit a named limit that the task uses; without one, the type is held
    */
   constructor(
@@ -185,8 +185,10 @@ export function delayOf(ms: unknown, text = `${ms} ms`): { delayMs: number | nul
 
 /** The time of a hold in milliseconds, if it is valid. */
 export function holdOf(ms: unknown, text = `${ms} ms`): { holdMs: number | null; unusable: string | null } {
-  const holdMs = within(ms, TASK_LIMITS.holdMsMax)
-  return { holdMs, unusable: holdMs === null ? `the hold of ${text} is not valid, use at most 24 hours` : null }
+  // A hold of no time would hand the task out again and again, with no attempt that counts.
+  const holdMs = Number(ms) > 0 ? within(ms, TASK_LIMITS.holdMsMax) : null
+  if (holdMs !== null) return { holdMs: Math.max(holdMs, 1), unusable: null }
+  return { holdMs, unusable: `the hold of ${text} is not valid, use more than 0 s and at most 24 hours` }
 }
 
 function delayWithin(ms: unknown): number | null {

@@ -130,6 +130,9 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
   it('holds its type after a refused call, and runs the task again at no cost', async () => {
     await start()
     await server.untilHandled('limited')
+    const invalid = await Promise.all([0, -1].map((time) => server.submit('limited', time, { max_retry: 0 })))
+    const error = expect.stringMatching(/^\(the hold of .* is not valid.*back-off applies\) .*HTTP 429/)
+    for (const id of invalid) await server.until(id, { status: 'failed', attempts: 1, deliveries: 1, error })
     const first = await server.submit('limited', 3_600)
     await server.until(first, { status: 'pending', deliveries: 1, attempts: 0, error: expect.stringContaining('429') })
     const second = await server.submit('limited', 3_600)

@@ -20,7 +20,7 @@ export function holdsContract(fixture: Fixture): void {
       const [first, second] = await claim(9)
       expect(second!.task.id).toBe(id)
       await hold(second!, 5_000)
-      expect(await hold(first!, -1)).toEqual({ accepted: true, status: 'pending' })
+      expect(await hold(first!, 1)).toEqual({ accepted: true, status: 'pending' })
       expect(await get(id)).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1, error: 'HTTP 429' })
       expect(await heldUntil()).toBe(fixture.now + 5_000)
       expect((await fixture.queue.explain(id))!).toMatchObject({ reason: 'held', until: fixture.now + 5_000 })
@@ -32,13 +32,24 @@ export function holdsContract(fixture: Fixture): void {
     })
 
     it('of less than a second is a second, so that its task does not run in a loop', async () => {
-      for (const holdMs of [0, -1, 5]) {
+      for (const holdMs of [0.1, 1, 5]) {
         await submit()
         const [lease] = await claim()
         await hold(lease!, holdMs)
         expect(await heldUntil()).toBe(fixture.now + 1_000)
         await operate(0)
         await succeed((await claim())[0]!.lease)
+      }
+    })
+
+    it('of no time is a failed attempt, so that its task ends', async () => {
+      for (const holdMs of [0, -1]) {
+        const { id } = await submit({ maxRetry: 0 })
+        const [lease] = await claim()
+        expect(await hold(lease!, holdMs)).toEqual({ accepted: true, status: 'failed' })
+        const error = expect.stringMatching(/^\(the hold of .* is not valid.*HTTP 429$/)
+        expect(await get(id)).toMatchObject({ attempts: 1, error })
+        expect(await heldUntil()).toBeNull()
       }
     })
 

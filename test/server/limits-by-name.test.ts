@@ -95,7 +95,9 @@ describe('limits by name', () => {
     expect((await get('/limits/type:plain')).body.held_until).not.toBeNull()
     await post('/limits/type:plain/hold', { for: 0 })
     const [again] = await consume()
-    const turn = await post('/tasks/turn', { outcomes: [{ lease: again!.lease, error: '429', hold: 3_600 }] })
+    const held = (hold: number) => post('/tasks/turn', { outcomes: [{ lease: again!.lease, error: '429', hold }] })
+    expect((await held(0)).body.outcomes[0].problem).toMatchObject({ status: 400, errors: [{ path: 'hold' }] })
+    const turn = await held(3_600)
     expect(turn.body.outcomes).toEqual([{ status: 'pending' }])
     expect((await get(`/tasks/${again!.task.id}`)).body).toMatchObject({ attempts: 0, error: '429' })
     await post('/limits/type:plain/resume')
@@ -179,6 +181,8 @@ describe('limits by name', () => {
     ['/limits/group%3Aplain%2F*/hold', { for: 1 }, 'name'],
     ['/limits/group%3Aplain%2F*/pause', undefined, 'name'],
     ['/leases/x/fail', { error: 'no', hold: '25h' }, 'hold'],
+    ['/leases/x/fail', { error: 'no', hold: 0 }, 'hold'],
+    ['/leases/x/fail', { error: 'no', hold: '0s' }, 'hold'],
   ])('POST %s refuses %j', async (path, body, field) => {
     const answer = await post(path, body)
     expect([answer.status, answer.body.errors?.[0]?.path]).toEqual([400, field])

@@ -67,7 +67,7 @@ describe('a retry policy', () => {
 
 const BACK_OFF = { retry: true, delayMs: null, unusable: null }
 const YEAR = 'use at most 366 days'
-const DAY = 'use at most 24 hours'
+const DAY = 'use more than 0 s and at most 24 hours'
 
 describe('the decision of an error', () => {
   it.each<[string, unknown, object]>([
@@ -90,6 +90,14 @@ describe('the decision of an error', () => {
       new RateLimited({ for: 86_401 }),
       { holdMs: null, unusable: `the hold of 86401 s is not valid, ${DAY}` },
     ],
+    [
+      'no time to hold',
+      new RateLimited({ for: 0 }),
+      { holdMs: null, unusable: `the hold of 0 s is not valid, ${DAY}` },
+    ],
+    ['a past hold', new RateLimited({ for: -1 }), { holdMs: null, unusable: `the hold of -1 s is not valid, ${DAY}` }],
+    ['the text of no time', new RateLimited({ for: '0s' }), { holdMs: null }],
+    ['a tiny hold', new RateLimited({ for: 1e-9 }), { holdMs: 1 }],
     ['no limit', Object.assign(new RateLimited({ for: 1 }), { limit: 7 }), { holdMs: 1_000, limit: null }],
     ['no options', new RateLimited(undefined as never), { holdMs: null, limit: null }],
   ])('that gives %s', (_, thrown, retry) => expect(retryOf(thrown)).toMatchObject(retry))
@@ -125,8 +133,8 @@ describe('the decision of an error', () => {
     expect(delayOf(1.5)).toEqual({ delayMs: 2, unusable: null })
     expect(delayOf('1')).toEqual({ delayMs: null, unusable: `the delay 1 ms is not valid, ${YEAR}` })
     expect(holdOf(TASK_LIMITS.holdMsMax)).toEqual({ holdMs: TASK_LIMITS.holdMsMax, unusable: null })
-    const holdMs = TASK_LIMITS.holdMsMax + 1
-    expect(holdOf(holdMs)).toEqual({ holdMs: null, unusable: `the hold of ${holdMs} ms is not valid, ${DAY}` })
+    for (const holdMs of [TASK_LIMITS.holdMsMax + 1, 0, -1, Number.NaN])
+      expect(holdOf(holdMs)).toEqual({ holdMs: null, unusable: `the hold of ${holdMs} ms is not valid, ${DAY}` })
   })
 })
 
@@ -136,7 +144,7 @@ describe('the outcome of an error', () => {
     ['a failure', BACK_OFF, { kind: 'failure', error, retry: true, delayMs: null }],
     ['with a delay', { ...BACK_OFF, delayMs: 5 }, { kind: 'failure', error, retry: true, delayMs: 5 }],
     ['a hold', { ...BACK_OFF, holdMs: 1_001, limit: 'gpu' }, { kind: 'held', error, holdMs: 1_001, limit: 'gpu' }],
-    ['a short hold', { ...BACK_OFF, holdMs: 0 }, { kind: 'held', error, holdMs: 1_000, limit: null }],
+    ['a short hold', { ...BACK_OFF, holdMs: 1 }, { kind: 'held', error, holdMs: 1_000, limit: null }],
   ])('is %s, and its text is cut', (_, retry, outcome) => expect(failureOf(`${error}!`, retry)).toEqual(outcome))
 
   it('says why its time is not used', () => {

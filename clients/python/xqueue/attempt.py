@@ -14,8 +14,9 @@ from .task import Json, Predecessor, Task
 
 # Longest delay of a retry.
 DELAY_SECONDS_MAX = 366 * 86_400
-# Longest hold of a type.
+# Longest and shortest hold of a type.
 HOLD_SECONDS_MAX = 86_400
+HOLD_SECONDS_MIN = 0.001
 # Progress is sent after this pause, the last value of it.
 PROGRESS_SECONDS_MIN = 0.2
 # So are lines of the log, all of them.
@@ -59,7 +60,8 @@ class RateLimited(Exception):
     """
     Raised by a handler whose service refuses further calls for some time, as with HTTP 429: no task of the type starts
     before so many seconds have passed, up to 24 hours, in any process, or with `limit` none that uses that named limit.
-    The task runs again then, and no attempt counts. What is no such time (`nan`, `inf`) counts as a failed attempt, and the task's error says so.
+    The task runs again then, and no attempt counts. What is no such time (0 or less, `nan`, `inf`) counts as a failed
+    attempt, and the task's error says so.
     """
 
     def __init__(self, seconds: float, message: str | None = None, *, limit: str | None = None) -> None:
@@ -69,8 +71,9 @@ class RateLimited(Exception):
 
     @property
     def hold(self) -> float | None:
-        """Seconds to hold the type, 0 for a time that is over; None for what is none."""
-        return _usable(self.seconds, HOLD_SECONDS_MAX)
+        """Seconds to hold the type; None for what is none."""
+        seconds = _usable(self.seconds, HOLD_SECONDS_MAX)
+        return max(seconds, HOLD_SECONDS_MIN) if seconds else None
 
 
 def _usable(seconds: object, most: float) -> float | None:

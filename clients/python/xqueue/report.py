@@ -87,7 +87,8 @@ def failed_with(attempt: Attempt, error: BaseException) -> Report:
     if isinstance(error, RateLimited):
         if error.hold is not None:
             return failed(attempt, _text(error), hold=error.hold, limit=error.limit)
-        note = f"(the hold of {error.seconds!r} s is not valid, use at most 24 hours: the type's back-off applies) "
+        use = "use more than 0 s and at most 24 hours"
+        note = f"(the hold of {error.seconds!r} s is not valid, {use}: the type's back-off applies) "
         return failed(attempt, note[:200] + _text(error))
     where = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return failed(attempt, f"{type(error).__name__}: {_text(error)}\n{where}")

@@ -445,8 +445,8 @@ class Worker:
 def _log_failure(attempt: Attempt, error: BaseException) -> None:
     """A hold is no failure, and an error that the handler chose is no surprise; only the others are errors."""
     task = attempt.task
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited) and error.hold is not None:
         log.info("attempt %d of task %s of type %s holds its type: %s", attempt.number, task.id, task.type, error)
         return
-    level = logging.WARNING if isinstance(error, (DoNotRetry, RetryAfter)) else logging.ERROR
+    level = logging.WARNING if isinstance(error, (DoNotRetry, RetryAfter, RateLimited)) else logging.ERROR
     log.log(level, "attempt %d of task %s of type %s failed", attempt.number, task.id, task.type, exc_info=error)
