@@ -10,10 +10,13 @@ const KEEP_ALL = {
   eventsBytesMax: 1e15,
 }
 
-/** `xqueue migrate`: moves everything from one engine to another. */
+/** `xqueue migrate`: moves waiting tasks, limits, types and schedules from one engine to another. */
 export function migrateCommand(): Command {
   const command = new Command('migrate')
-    .description('move all tasks from one engine to another; run it again to resume after an interruption')
+    .description(
+      'move waiting tasks, limits, types and schedules from one engine to another, and copy finished tasks whose ids ' +
+        'the target can keep; run it again to resume after an interruption',
+    )
     .argument('<from>', 'URL of the source engine; its types and schedules are paused and stay paused')
     .argument('<to>', 'URL of the target engine')
     .option('--json', 'print each step as a line of JSON')
@@ -38,12 +41,16 @@ export function migrateCommand(): Command {
   )
 }
 
-function told({ limits, types, schedules, running, moved, copied, renamed, withoutResults, left }: Progress): string {
+function told(progress: Progress): string {
+  const { limits, types, schedules, running, moved, copied, notCopied, renamed, withoutResults, left } = progress
   if (limits !== undefined) return `${limits} named limits exist in the target`
   if (types !== undefined) return `${types} types created in the target, and paused in the source`
   if (schedules !== undefined) return `${schedules} schedules created in the target, and paused in the source`
   if (running !== undefined) return `waiting for ${running} running tasks to end`
-  if (copied !== undefined) return `${copied} finished tasks copied`
+  if (copied !== undefined) {
+    const others = notCopied ? `, ${notCopied} not: the target cannot keep their ids` : ''
+    return `${copied} finished tasks copied${others}`
+  }
   if (renamed) return `${renamed.from} is ${renamed.to} in the target`
   if (withoutResults) return `${withoutResults} gets no results of the tasks that it waited for`
   if (left) return `${left} stays: it waits for a task that ended without success; retry that task, or cancel this one`

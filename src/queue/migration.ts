@@ -25,6 +25,8 @@ export interface Progress {
   moved?: number
   /** Finished tasks that were copied, since the start. */
   copied?: number
+  /** Finished tasks that were not copied, because the target cannot keep their ids, since the start. */
+  notCopied?: number
   /** The new id of a task in the target, if it could not keep its own. */
   renamed?: { from: string; to: string }
   /** A task with predecessors whose results cannot be copied: it has no predecessors in the target. */
@@ -34,11 +36,11 @@ export interface Progress {
 }
 
 /**
- * Moves all unfinished tasks from one store to another, and copies the finished ones as far as the target can store
- * them: first limits, types and schedules, then finished tasks, then waiting ones with their ids and idempotency keys.
- * A type is paused in the source before its tasks move, and the migration waits for running tasks. A task is accepted
- * in the target before it is canceled in the source, and only once, so an interrupted migration can be started again
- * and continues. Starts before the migration do not count in the rates of the target.
+ * Moves all unfinished tasks from one store to another, and copies the finished ones whose ids the target can keep:
+ * first limits, types and schedules, then finished tasks, then waiting ones with their ids and idempotency keys. A
+ * type is paused in the source before its tasks move, and the migration waits for running tasks. A task is accepted in
+ * the target before it is canceled in the source, and only once, so an interrupted migration can be started again and
+ * continues. Starts before the migration do not count in the rates of the target.
  */
 export async function migrate(from: Queue, to: Queue, clock: () => number, tell: (progress: Progress) => void) {
   tell({ limits: await copyLimits(from, to, clock()) })
@@ -103,14 +105,19 @@ async function untilNothingRuns(from: Queue, tell: (progress: Progress) => void)
 }
 
 async function copyFinished(from: Queue, to: Queue, clock: () => number, tell: (progress: Progress) => void) {
-  if (!to.restore) return
-  let copied = 0
+  if (!to.restore) {
+    const { counts } = await from.stats()
+    const notCopied = FINAL_STATUSES.reduce((sum, status) => sum + counts[status], 0)
+    if (notCopied > 0) tell({ copied: 0, notCopied })
+    return
+  }
+  let [copied, notCopied] = [0, 0]
   for (const status of FINAL_STATUSES) {
     for await (const tasks of pages(from, { status, limit: BATCH })) {
-      const now = clock()
-      await to.restore((await remembered(from, tasks, now)).reverse())
-      copied += tasks.length
-      tell({ copied })
+      const restored = await to.restore((await remembered(from, tasks, clock())).reverse())
+      copied += restored.filter((one) => one === 'restored').length
+      notCopied += restored.filter((one) => one === 'foreign').length
+      tell({ copied, notCopied })
     }
   }
 }

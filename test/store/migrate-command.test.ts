@@ -236,3 +236,23 @@ it('moves dependent tasks with their predecessors if tasks keep their ids', asyn
   expect(await next(target)).toEqual([['in vain', ['failed']]])
   await Promise.all([source.close(), target.close()])
 }, 90_000)
+
+it.each([
+  ['a file', 'Redis', `sqlite:${folder}/ended.db`, () => `${redis.url}?prefix=ended`, 0],
+  ['Redis', 'a file', () => `${redis.url}?prefix=ended2`, `sqlite:${folder}/ended2.db`, 0],
+  ['Redis', 'Redis', () => `${redis.url}?prefix=ended3`, () => `${redis.url}?prefix=ended4`, 2],
+])(
+  'reports from %s to %s how many ended tasks it copied, and how many it did not',
+  async (_, __, from, to, copied) => {
+    const [sourceUrl, targetUrl] = [from, to].map((url) => (typeof url === 'string' ? url : url())) as [string, string]
+    const source = await openQueue(sourceUrl)
+    await fillFlow(source)
+    const lines = (await run(sourceUrl, targetUrl)).map((line) => JSON.parse(line))
+    expect(lines.findLast((line) => 'copied' in line)).toEqual({ copied, notCopied: 2 - copied })
+    const target = await openQueue(targetUrl)
+    const { success, failed } = (await target.stats()).counts
+    expect(success + failed).toBe(copied)
+    await Promise.all([source.close(), target.close()])
+  },
+  90_000,
+)
