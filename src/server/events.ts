@@ -17,7 +17,7 @@ import { whileConnected } from './while-connected.ts'
 const PAGE = 1_000
 const WAIT_MS = 10_000
 const TICK_MS = 1_000
-const GAP = '{"detail":"earlier events have been deleted: read the tasks"}'
+const GAP = '{"detail":"events may be missing, because the last position is not among the kept events: read the tasks"}'
 /** Streams of one caller. */
 const STREAMS_MAX = 100
 const PIECE_CHARS = 256 * 1024

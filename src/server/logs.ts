@@ -101,8 +101,8 @@ async function read({ queue }: ServerContext, id: string, after: number, max: nu
 }
 
 function resumedAt({ headers }: FastifyRequest, after: number): number {
-  const last = Number(headers['last-event-id'])
-  return Number.isSafeInteger(last) && last > after ? last : after
+  const last = headers['last-event-id']
+  return typeof last === 'string' && /^\d{1,15}$/.test(last) ? Math.max(Number(last), after) : after
 }
 
 /** Sends lines until the task has ended, the client disconnects, its access ends, or the server closes. */

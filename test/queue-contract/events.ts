@@ -91,6 +91,15 @@ export function eventsContract(fixture: Fixture): void {
       expect((await fixture.queue.events({ after: last, max: 1 })).gap).toBe(false)
     })
 
+    it.each(['1.5', '0x1', '1e0', '-1', '+1', ' 1', '9'.repeat(16)])(
+      'reports a gap at %j, which is no position of the store, and continues with the newest',
+      async (after) => {
+        for (let index = 0; index < 3; index++) await submit()
+        const { last } = await fixture.queue.events({ after: null, max: 1 })
+        expect(await fixture.queue.events({ after, max: 100 })).toMatchObject({ events: [], last, gap: true })
+      },
+    )
+
     it('reports that retention has removed a task', async () => {
       await fixture.opened.cleanup()
       await start({ retention: { ageMs: 10_000, countMax: 100 } })

@@ -39,6 +39,24 @@ it('tells a reader that resumes behind deleted events, and continues with the ne
   expect(first).toContain('event: gap')
 })
 
+it.each(['1.5', '0x1', 'abc', '999'])('tells a reader that resumes at the unknown position %s', async (unknown) => {
+  const queue = await openTestQueue()
+  const server = await serveQueue(queue, { handlers: { t: { run: () => null } } })
+  await run(queue, 2, 'first')
+  const { last } = await queue.events({ after: null, max: 1 })
+  const end = new AbortController()
+  closeAfterwards(() => end.abort())
+  const headers = { 'Last-Event-ID': unknown }
+  const { body } = await fetch(`${server.url}/api/v1/events`, { headers, signal: end.signal })
+  let text = ''
+  for await (const chunk of body!.pipeThrough(new TextDecoderStream())) {
+    text += chunk
+    if (text.includes('\n\n')) break
+  }
+  expect(text).toContain(`event: gap\nid: ${last}\ndata: {"detail":"events may be missing`)
+  expect(text).not.toContain('deleted')
+})
+
 it('disconnects a reader that does not read', async () => {
   const queue = await openTestQueue()
   const patience = { headersMs: 10_000, requestMs: 60_000, lookMs: 1_000, heartbeatMs: 15_000, drainMs: 200 }

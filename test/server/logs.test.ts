@@ -124,10 +124,12 @@ describe('GET /tasks/:id/logs', () => {
     }
     expect((await server.queue.get([id]))[0]!.status).toBe('success')
     expect(text.match(/^(?:event|id): .*$/gm)).toEqual(['event: log', 'id: 1', 'event: log', 'id: 2', 'event: end'])
-    const resumed = await fetch(`${server.url}/api/v1/tasks/${id}/logs`, {
-      headers: { Accept: 'text/event-stream', 'Last-Event-ID': '1' },
-    })
-    expect(await resumed.text()).not.toContain('"waiting"')
+    const resumed = async (last: string) => {
+      const headers = { Accept: 'text/event-stream', 'Last-Event-ID': last }
+      return (await fetch(`${server.url}/api/v1/tasks/${id}/logs`, { headers })).text()
+    }
+    expect(await resumed('1')).not.toContain('"waiting"')
+    for (const none of ['0x1', '1e0', '1.0', 'abc']) expect(await resumed(none)).toContain('"waiting"')
   })
 
   it('is typed in the client', async () => {

@@ -11,6 +11,9 @@ const CONTENTS = [5, 6, 7]
 /** The second field of an event names its task. */
 const SECOND_FIELD = /^\[\s*"[^"]*"\s*,\s*("[^"]*")/
 
+/** The number of an event; empty for the position before the first one. */
+const POSITION = /^\d{0,16}$/
+
 /** Rows that one sweep removes; each may hold 500 events. */
 const ROWS_DROPPED_MAX = 100
 
@@ -102,9 +105,9 @@ export class Outbox {
 
   #after(position: string, max: number, now: number): EventsPage {
     const last = Number(this.#last())
-    const after = Number(position)
+    const after = POSITION.test(position) ? Number(position) : Number.NaN
     // The position is from before the file was replaced, or of another store: continue from now.
-    if (!(after >= 0 && after <= last)) return { events: [], last: String(last), gap: true }
+    if (!(after <= last)) return { events: [], last: String(last), gap: true }
     const first = (this.#database.get('firstEvents')?.first as number | undefined) ?? last + 1
     const events: TaskEvent[] = []
     // Row by row, so that only rows of the page are read.
