@@ -173,13 +173,20 @@ export function turnRoutes(context: ServerContext): Route[] {
 const SETTLING: Turn = { worker: remoteWorker('settling', []), want: 0, leaving: true, durable: true }
 
 /** The outcome, or the reason why it is refused. */
-function outcomeOf({ result, error, release = false, usage, ...retry }: ReportedOutcome): Outcome | XQueueError {
+function outcomeOf({ lease: _, result, error, release, usage, ...retry }: ReportedOutcome): Outcome | XQueueError {
   try {
     const wrong = usage === undefined ? null : usageError(usage)
     if (wrong) throw invalidField(wrong.path, wrong.message)
     const used = usage === undefined ? {} : { usage: usage as Uses }
-    if (Number(result !== undefined) + Number(error !== undefined) + Number(release) > 1) {
+    const given = [result !== undefined, error !== undefined, release === true].filter(Boolean).length
+    if (given > 1) {
       throw new XQueueError('invalid_request', 'an outcome has more than one of result, error and release: send one')
+    }
+    // Success would be a guess: the worker has said how to retry or to release, and left out the rest.
+    const [option] = Object.keys({ ...retry, ...(release === false && { release }) })
+    if (given === 0 && option !== undefined) {
+      const detail = `an outcome has ${option}, but none of result, error and release: true: send one of them`
+      throw new XQueueError('invalid_request', detail)
     }
     if (release) return { kind: 'released' }
     if (error !== undefined) {

@@ -121,6 +121,15 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     expect(states).toEqual([...Array(6).fill('processing'), 'success', 'processing'])
   })
 
+  it('refuses an outcome that says nothing but how to fail or to release, and takes one without a result as null', async () => {
+    const [taken] = await leases(1)
+    const unclear = [{ release: false }, { retry: false }, { delay: 5 }, { hold: 5 }, { limit: 'gpu' }]
+    const { outcomes } = await turn({ outcomes: unclear.map((options) => ({ lease: taken.lease, ...options })) })
+    for (const { problem } of outcomes) expect(problem).toMatchObject({ status: 400, code: 'invalid_request' })
+    expect((await turn({ outcomes: [{ lease: taken.lease }] })).outcomes).toEqual([{ status: 'success' }])
+    expect(await task(taken.task.id)).toMatchObject({ status: 'success', result: null })
+  })
+
   it('settles a lease once, also when one call reports it twice', async () => {
     const [taken] = await leases(1)
     const outcomes = [1, 2].map((result) => ({ lease: taken.lease, result }))
