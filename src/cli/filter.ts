@@ -40,7 +40,7 @@ export function filterOf(options: FilterOptions): Record<string, string> & { bat
   return {
     ...(status ? { status } : {}),
     ...(type ? { type } : {}),
-    ...(tag ? { tag } : {}),
+    ...(tag ? { tag: tag.includes(':') ? tag : tag.replace('=', ':') } : {}),
     ...(group ? { group } : {}),
     ...(batch ? { batch } : {}),
     ...(createdAfter === undefined ? {} : { created_after: timeOf('--created-after', createdAfter) }),

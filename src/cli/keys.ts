@@ -7,6 +7,7 @@ import { type ApiKey, type CallRate, isScope, KEY_NAME_PATTERN, SCOPES, type Sco
 import { boundsOf } from '../task/bounds.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
+import { rateText } from './limit-text.ts'
 import { print, withExamples } from './output.ts'
 import { table } from './terminal.ts'
 
@@ -92,8 +93,12 @@ async function onRing(options: KeyOptions, work: (ring: KeyRing, audit: Audit) =
   await work(new KeyRing(engine), audit).finally(() => engine.close())
 }
 
-/** Writes a line in the format of a server's audit log, with the user and the host of this machine. */
+/**
+ * Writes a line in the format of a server's audit log, with the user and the host of this machine. On a terminal it
+ * would hide the answer.
+ */
 async function auditIn(config: Config): Promise<Audit> {
+  if (process.stderr.isTTY) return () => {}
   const { createLogger } = await import('../logger.ts')
   const log = (await createLogger(config)).child({ audit: true }, { level: 'info' })
   const actor = `${userName()}@${hostname()}`
@@ -133,16 +138,7 @@ async function listKeys(ring: KeyRing, { json, sessions: asSessions = false }: L
   const rows = keys.map((key) => {
     const { id, name, scopes, types, groups, rate, created_at, expires_at } = keyJson(key)
     const within = [types?.join(','), groups?.join(',')].filter((names) => names !== undefined).join(' / ')
-    return [
-      name,
-      id,
-      scopes.join(','),
-      within,
-      rate && `${rate.max}/${rate.per}s`,
-      created_at,
-      expires_at,
-      sessions(id),
-    ]
+    return [name, id, scopes.join(','), within, rate && rateText(rate), created_at, expires_at, sessions(id)]
   })
   if (keys.length === 0) return print('no keys: create one with `xqueue keys create NAME --scopes …`')
   print(table(['NAME', 'ID', 'SCOPES', 'WITHIN', 'RATE', 'CREATED', 'EXPIRES', 'SESSIONS'], rows))

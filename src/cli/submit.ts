@@ -82,7 +82,7 @@ export function submitCommand(): Command {
 }
 
 export function useOf(text: string): [limit: string, units: number] {
-  const [, limit, units] = /^(.+)=(\d+)$/s.exec(text) ?? []
+  const [, limit, units] = /^(.+)[=:](\d+)$/s.exec(text) ?? []
   if (limit !== undefined) return [limit, Number(units)]
   throw new XQueueError(
     'invalid_config',
@@ -90,8 +90,8 @@ export function useOf(text: string): [limit: string, units: number] {
   )
 }
 
-function tagOf(text: string): [key: string, value: string] {
-  const [, key, value] = /^([^:]+):(.*)$/s.exec(text) ?? []
+export function tagOf(text: string): [key: string, value: string] {
+  const [, key, value] = /^([^:]+):(.*)$/s.exec(text) ?? /^([^=]+)=(.*)$/s.exec(text) ?? []
   if (key !== undefined) return [key, value!]
   throw new XQueueError(
     'invalid_config',

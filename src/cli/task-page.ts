@@ -73,7 +73,7 @@ function factsOf(task: TaskJson): Record<string, unknown> {
     status: task.timeout_reason
       ? `${statusCell('timeout')} (${task.timeout_reason})`
       : statusCell(task.status as Status),
-    attempts: `${attempts} of ${max_retry + 1}${deliveries > attempts ? `, handed out ${deliveries} times` : ''}`,
+    attempts: `${attempts} of ${max_retry + 1}${deliveries > attempts ? `, handed out ${timesText(deliveries)}` : ''}`,
     progress: progressText(task.progress),
     created: timeBoth(task.created_at),
     'runs at': Date.parse(task.run_at) > Date.parse(task.created_at) ? timeBoth(task.run_at) : null,
@@ -111,10 +111,18 @@ export function runText({ started_at, completed_at, status }: TaskJson, now = Da
 
 export function progressText(progress: TaskJson['progress']): string | null {
   if (progress === null) return null
-  if (typeof progress === 'number') return `${progress} %`
+  if (typeof progress === 'number') return percentText(progress)
   const { percent, message } = progress as { percent?: unknown; message?: unknown }
   if (typeof percent !== 'number') return plain(JSON.stringify(progress))
-  return typeof message === 'string' ? `${percent} % ${plain(message)}` : `${percent} %`
+  return typeof message === 'string' ? `${percentText(percent)} ${plain(message)}` : percentText(percent)
+}
+
+function percentText(percent: number): string {
+  return `${Math.round(percent * 10) / 10} %`
+}
+
+function timesText(count: number): string {
+  return count === 1 ? 'once' : `${count} times`
 }
 
 /** The reasons of docs/reference/http.md in words. */

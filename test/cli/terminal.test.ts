@@ -331,3 +331,23 @@ it('a command in a clone does not load the compiler of TypeScript again', () => 
   expect(stderr).toContain('NativeModule _http_client')
   expect(stderr).not.toContain('amaro')
 })
+
+it('a key is created on a terminal without a line for the audit log, and listed with its rate', () => {
+  const engine = ['--engine', `sqlite:${join(server.folder, 'keys.db')}`]
+  const created = onTerminal(120, ['keys', 'create', 'shop', '--scopes', 'read', '--rate', '100/1m', ...engine])
+  expect(created).toContain('is not shown again')
+  expect(created).not.toContain('audit')
+  expect(xqueue('keys', 'create', 'other', '--scopes', 'read', ...engine).stderr).toContain('"audit":true')
+  expect(xqueue('keys', 'list', ...engine).stdout).toMatch(/^shop .* 100 in 1m /m)
+})
+
+it('a task that runs for the first time was handed out once', async () => {
+  const id = await server.submit('example', { duration: 60 })
+  await vi.waitFor(() => expect(xqueue('get', id).stdout).toMatch(/^attempts +0 of 4, handed out once$/m))
+  expect(xqueue('cancel', id).status).toBe(0)
+})
+
+it('tasks are selected by a tag with an equals sign', () => {
+  expect(xqueue('list', '--tag', 'customer=42').stdout).toContain(delayed)
+  expect(xqueue('list', '--tag', 'customer=43').stdout).not.toContain(delayed)
+})
