@@ -137,6 +137,14 @@ export function write(value: unknown): { written: JsonText } | { fault: JsonFaul
   }
 }
 
+const UNWRITABLE = 'cannot be written as JSON'
+
+/** A fault of a whole value in words, with the place in it. */
+export function unwritableText(what: string, { path, message }: JsonFault): string {
+  if (message.startsWith(UNWRITABLE)) return `the ${what} ${message}`
+  return `the ${what} ${UNWRITABLE}: ${joined(what, path)} ${message}`
+}
+
 function unwritable(value: unknown, error: unknown): JsonFault {
   if (error instanceof RangeError) return { path: '', message: TOO_DEEP }
   try {
@@ -145,7 +153,7 @@ function unwritable(value: unknown, error: unknown): JsonFault {
   } catch {
     // A getter that throws here also threw when the value was written.
   }
-  return { path: '', message: `cannot be written as JSON: ${describeError(error).split('\n', 1)[0]}` }
+  return { path: '', message: `${UNWRITABLE}: ${describeError(error).split('\n', 1)[0]}` }
 }
 
 /** JSON escapes only unpaired surrogates. */

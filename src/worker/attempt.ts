@@ -4,7 +4,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Logger } from 'pino'
 import type { Lease } from '../queue/queue.ts'
 import type { Predecessor } from '../task/flow.ts'
-import { type Json, type JsonText, joined, write } from '../task/json.ts'
+import { type Json, type JsonText, unwritableText, write } from '../task/json.ts'
 import { failureOf, type Outcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
 import { DoNotRetry, retryOf } from '../task/retry.ts'
@@ -259,10 +259,7 @@ function successOf(result: unknown): Outcome {
   if (result === undefined || result === null) return { kind: 'success', result: null }
   const failed = (why: string) => failureOf(why, { retry: false, delayMs: null, unusable: null })
   const outcome = write(result)
-  if ('fault' in outcome) {
-    const { path, message } = outcome.fault
-    return failed(`the result cannot be written as JSON: ${joined('result', path)} ${message}`)
-  }
+  if ('fault' in outcome) return failed(unwritableText('result', outcome.fault))
   const bytes = Buffer.byteLength(outcome.written.text)
   if (bytes > TASK_LIMITS.resultBytesMax) {
     return failed(`the result has ${bytes} bytes, the maximum is ${TASK_LIMITS.resultBytesMax}: store it elsewhere`)

@@ -1,7 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { pino } from 'pino'
 import type { Predecessor } from '../task/flow.ts'
-import { joined, write } from '../task/json.ts'
+import { unwritableText, write } from '../task/json.ts'
 import { failureOf, type Outcome } from '../task/outcome.ts'
 import { retryOf } from '../task/retry.ts'
 import type { Progress } from '../task/task.ts'
@@ -77,8 +77,7 @@ function returned(result: unknown): FromThread {
   if (result === undefined || result === null) return { kind: 'returned', text: undefined }
   const outcome = write(result)
   if ('written' in outcome) return { kind: 'returned', text: outcome.written.text }
-  const { path, message } = outcome.fault
-  const error = `the result cannot be written as JSON: ${joined('result', path)} ${message}`
+  const error = unwritableText('result', outcome.fault)
   return { kind: 'thrown', error, retry: { retry: false, delayMs: null, unusable: null }, ends: false }
 }
 

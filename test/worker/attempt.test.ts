@@ -79,6 +79,11 @@ describe('the outcome of an attempt', () => {
       () => ({ a: [new Map()] }),
       { ...FINAL, error: expect.stringMatching(/^the result cannot be written as JSON: result\.a\[0\] is a Map/) },
     ],
+    [
+      'what JSON refuses as a whole',
+      () => ({ toJSON: failing(new TypeError('no')) }),
+      { ...FINAL, error: 'the result cannot be written as JSON: TypeError: no' },
+    ],
     ['an error', failing(new TypeError('no')), { ...FAILURE, error: expect.stringMatching(/^TypeError: no\n {4}at /) }],
     ['a text', failing('no'), { ...FAILURE, error: 'no' }],
     ['a final error', failing(new DoNotRetry('no')), { ...FINAL, error: expect.stringMatching(/^DoNotRetry: no/) }],
