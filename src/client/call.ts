@@ -57,7 +57,7 @@ const PATIENCE_MS = 10_000
 /**
  * One call to the server. It is repeated while the server is overloaded, because then nothing was done.
  *
- * @throws XQueueError the server's error, or `engine_unavailable` if it cannot be reached
+ * @throws XQueueError the server's error, `engine_unavailable` if it cannot be reached, `invalid_config` without a URL
  */
 export async function call<T>(...asked: Parameters<typeof exchange>): Promise<T> {
   const [, , , , { signal } = {}] = asked
@@ -123,8 +123,22 @@ export async function refusalOf(server: Server, response: Response | Error): Pro
 }
 
 function unreachable({ url }: Server, error: Error): XQueueError {
+  if (!isUrl(url)) {
+    const detail = `${JSON.stringify(url)} is not the URL of a server: use one such as http://127.0.0.1:8080`
+    return new XQueueError('invalid_config', detail)
+  }
   const detail = `${url} cannot be reached (${reasonOf(error)}): check that \`xqueue serve\` runs there`
   return new XQueueError('engine_unavailable', detail)
+}
+
+/** In a page, also a URL that is relative to the page. */
+function isUrl(text: string): boolean {
+  try {
+    const page = (globalThis as { location?: { href: string } }).location?.href
+    return /^https?:$/.test(new URL(text, page).protocol)
+  } catch {
+    return false
+  }
 }
 
 /** Of a name with several addresses, the reason of the first one. */

@@ -121,3 +121,8 @@ it.each([
 ])('reports %s', async (_what, server, id, message) => {
   await expect(createClient(await server()).get(id)).rejects.toMatchObject({ code: 'engine_unavailable', message })
 })
+
+it.each(['not a url', 'localhost:8080', ''])('reports that "%s" is no URL of a server', async (address) => {
+  const message = `"${address}" is not the URL of a server: use one such as http://127.0.0.1:8080`
+  await expect(createClient(address).get('one')).rejects.toMatchObject({ code: 'invalid_config', message })
+})
