@@ -387,8 +387,9 @@ function withHeaderKey(input: TaskInput, header: string | string[] | undefined):
 
 /** A single submission is not `tasks[0]`. */
 function withoutIndex(error: unknown): unknown {
-  for (const field of (error instanceof XQueueError && error.details.errors) || []) {
-    field.path = field.path.replace(/^tasks\[0\]\./, '')
-  }
+  if (!(error instanceof XQueueError)) return error
+  const ofOne = (text: string) => text.replace(/^tasks\[0\]\./, '')
+  error.message = ofOne(error.message)
+  for (const field of error.details.errors ?? []) field.path = ofOne(field.path)
   return error
 }

@@ -238,3 +238,12 @@ describe('a worker over HTTP', () => {
     expect(JSON.stringify(body)).toContain('delay')
   })
 })
+
+it('the refusal of a single task names its fields without a position', async () => {
+  await server.call('PUT', '/limits/gpu', { max: 2 })
+  const task = { type: 'plain', uses: { gpu: 3 } }
+  const { body } = await server.post('/tasks', task)
+  expect(body.errors).toMatchObject([{ path: 'uses.gpu' }])
+  expect(body.detail).toMatch(/^uses\.gpu is 3/)
+  expect((await server.post('/tasks/batch', { tasks: [task] })).body.detail).toMatch(/^tasks\[0\]\.uses\.gpu is 3/)
+})
