@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it, vi } from 'vitest'
 import { type Program, startProgram } from '../fixtures/program.ts'
 import { main, root } from '../fixtures/root.ts'
 import { snippetsOf } from '../fixtures/snippets.ts'
@@ -30,6 +30,14 @@ async function taskFor(command: string): Promise<string> {
   return id
 }
 
+/** Erases the tasks that other examples have submitted to a batch, and perhaps canceled while they ran. */
+async function emptied(batch: string): Promise<void> {
+  await vi.waitFor(async () => {
+    await server.call('POST', '/tasks/purge', { batch })
+    expect((await server.call('GET', `/tasks?batch=${batch}`)).body.count).toBe(0)
+  })
+}
+
 it('the help has examples of most commands', () => {
   expect(examples.filter((example) => !ELSEWHERE.test(example)).length).toBeGreaterThan(25)
 })
@@ -52,6 +60,7 @@ async function run(script: string): Promise<string> {
 
 it.each(examples.filter((example) => !ELSEWHERE.test(example)))('%s', async (example) => {
   const [, command] = example.split(' ')
+  if (example.includes('--wait')) await emptied('nightly')
   const line = ID.test(example) ? example.replace(ID, await taskFor(command!)) : example
   expect(await run(line.replace(/^(.*) > ~\/.*\/([^/]+)$/, '$1 > ~/$2 && cat ~/$2'))).not.toBe('')
 })
