@@ -1,8 +1,7 @@
 import { Type } from 'typebox'
 import { invalidField } from '../task/errors.ts'
 import { TASK_LIMITS } from '../task/task.ts'
-import { durationOf } from '../task/task-input.ts'
-import { USES_LIMITS } from '../task/uses.ts'
+import { durationOf, LIMIT_NAME_PATTERN } from '../task/task-input.ts'
 import { durationMs } from './claims.ts'
 import { described, listOf, nullable, orNull, ref, timeOrNull } from './fields.ts'
 import { allLimits, targetOf } from './limit-targets.ts'
@@ -10,18 +9,12 @@ import type { Route, ServerContext } from './route.ts'
 import { RateSchema } from './type-json.ts'
 import { MaxSchema, type RateInput, RateInputSchema, rateOf } from './types.ts'
 
-const TEXT = '[^\\u0000-\\u001f\\u007f-\\u009f]'
 const NAME_CHARS_MAX = 7 + TASK_LIMITS.typeCharsMax + TASK_LIMITS.groupCharsMax
-
-/** As `refuseLimitChange` of the stores, in the words that every JSON Schema library reads. */
-const NAME_PATTERN =
-  `^(type:[^/]+|group:[^/]+/${TEXT}{1,${TASK_LIMITS.groupCharsMax}}|` +
-  `(?!type:|group:|\\.{1,2}$)${TEXT}{1,${USES_LIMITS.nameCharsMax}})$`
 
 const LimitParams = Type.Object({
   name: Type.String({
     maxLength: NAME_CHARS_MAX,
-    pattern: NAME_PATTERN,
+    pattern: LIMIT_NAME_PATTERN,
     description:
       'A named limit (`NAME`, `NAME/*` for each key, `NAME/KEY` for one), `type:TYPE`, `group:TYPE/*` for each group ' +
       'of a type, or `group:TYPE/GROUP`, percent-encoded',

@@ -50,6 +50,13 @@ export const UsesSchema = Type.Record(Type.String(), Type.Integer({ minimum: 1, 
 /** A filter by a tag. */
 export const TAG_FILTER_PATTERN = '^([^:]|\\\\:)+:'
 
+const TEXT = '[^\\u0000-\\u001f\\u007f-\\u009f]'
+
+/** As `refuseLimitChange` of the stores, in the words that every JSON Schema library reads. */
+export const LIMIT_NAME_PATTERN =
+  `^(type:[^/]+|group:[^/]+/${TEXT}{1,${TASK_LIMITS.groupCharsMax}}|` +
+  `(?!type:|group:|\\.{1,2}$)${TEXT}{1,${USES_LIMITS.nameCharsMax}})$`
+
 /** Messages for text that does not match a pattern or format of these schemas. */
 export const FORMS: Readonly<Record<string, string>> = {
   [TYPE_PATTERN.source]:
@@ -57,6 +64,8 @@ export const FORMS: Readonly<Record<string, string>> = {
   [NO_CONTROLS]: 'must not contain control characters',
   [NO_DOTS]: 'must not contain control characters and must not be . or ..',
   [TAG_FILTER_PATTERN]: 'must be key:value, such as customer:7',
+  [LIMIT_NAME_PATTERN]:
+    `must be a name of up to ${USES_LIMITS.nameCharsMax} characters, ` + 'type:TYPE, group:TYPE/GROUP or group:TYPE/*',
   'date-time': NO_TIME,
 }
 

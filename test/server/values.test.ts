@@ -247,3 +247,9 @@ it('the refusal of a single task names its fields without a position', async () 
   expect(body.detail).toMatch(/^uses\.gpu is 3/)
   expect((await server.post('/tasks/batch', { tasks: [task] })).body.detail).toMatch(/^tasks\[0\]\.uses\.gpu is 3/)
 })
+
+it('the refusal of a name of a limit says which names there are', async () => {
+  const { status, body } = await server.call('PUT', '/limits/type:', { max: 2 })
+  const form = 'must be a name of up to 200 characters, type:TYPE, group:TYPE/GROUP or group:TYPE/*'
+  expect({ status, errors: body.errors }).toEqual({ status: 400, errors: [{ path: 'name', message: form }] })
+})
