@@ -213,5 +213,6 @@ function msOf(time: unknown): number | null {
 
 function timeText(time: unknown): string {
   if (typeof time === 'number') return `${time} s`
-  return typeof time === 'string' ? time.slice(0, 80) : typeof time
+  if (typeof time === 'string') return time.slice(0, 80)
+  return time === null ? 'null' : typeof time
 }

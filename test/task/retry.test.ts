@@ -82,6 +82,7 @@ describe('the decision of an error', () => {
     ['over a year', new RetryAfter(366 * 86_400 + 1), { unusable: `the delay 31622401 s is not valid, ${YEAR}` }],
     ['no number', new RetryAfter(Number.NaN), { delayMs: null, unusable: `the delay NaN s is not valid, ${YEAR}` }],
     ['no time', new RetryAfter('soon'), { delayMs: null, unusable: `the delay soon is not valid, ${YEAR}` }],
+    ['nothing', new RetryAfter(null as never), { delayMs: null, unusable: `the delay null is not valid, ${YEAR}` }],
     ['no text', new RetryAfter({} as never), { delayMs: null, unusable: `the delay object is not valid, ${YEAR}` }],
     ['a hold', new RateLimited({ for: 20 }), { ...BACK_OFF, holdMs: 20_000, limit: null }],
     ['a limit', new RateLimited({ for: '1d', limit: 'gpu' }), { ...BACK_OFF, holdMs: 86_400_000, limit: 'gpu' }],
