@@ -73,7 +73,7 @@ describe.each(['sqlite', 'redis'])('on %s', (kind) => {
       { name: 'shop', scopes: ['submit', 'read'], rate: { max: 1000, per: 60 }, sessions: 0 },
     ])
     expect(JSON.stringify(listed)).not.toContain(made.stdout)
-    expect(xqueue(queue(), 'keys', 'list').stdout).toMatch(/shop +key-[0-9a-f]{12} +submit,read +1000\/60s/)
+    expect(xqueue(queue(), 'keys', 'list').stdout).toMatch(/shop +key-[0-9a-f]{12} +submit,read +1000 in 1m/)
     const revoked = xqueue(queue(), 'keys', 'revoke', 'shop')
     expect(revoked.stdout).toContain('revoked')
     expect(auditOf(revoked.stderr)).toMatchObject({

@@ -263,7 +263,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     const running = await server.submit('steps', { steps: 40 })
     await server.until(running, { status: 'processing' })
     await server.kill()
-    await vi.waitFor(() => expect(worker.log).toMatch(/no tasks can be taken|a turn failed/), { timeout: 10_000 })
+    await vi.waitFor(() => expect(worker.log).toMatch(/no tasks can be taken|a turn failed/))
     await server.start()
     await server.until(running, { status: 'success', result: 'all steps done' })
     await server.until(await server.submit('echo'), { status: 'success' })
@@ -303,7 +303,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await start()
     const id = await server.submit('watch', {}, { process_timeout: 0.3, max_retry: 0 })
     await server.until(id, { status: 'timeout' })
-    await vi.waitFor(() => expect(worker.log).toContain('aborted'), { timeout: 10_000 })
+    await vi.waitFor(() => expect(worker.log).toContain('aborted'))
     expect(worker.log).toMatch(/looked: false\n(\{.*\n)?aborted/)
   })
 
@@ -317,13 +317,13 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     // While it was stopped, the task may have been delivered once more.
     const { attempts, deliveries } = await server.until(id, { status: 'success' })
     expect([attempts, deliveries > 1]).toEqual([1, true])
-    await vi.waitFor(() => expect(worker.log).toMatch(/lease .*lost|no longer held|too late/), { timeout: 10_000 })
+    await vi.waitFor(() => expect(worker.log).toMatch(/lease .*lost|no longer held|too late/))
   })
 
   it('knows after it was frozen that it lost its lease, and stops its handler', async () => {
     await start()
     const id = await server.submit('watch')
-    await vi.waitFor(() => expect(worker.log.split('looked: true').length).toBeGreaterThan(20), { timeout: 10_000 })
+    await vi.waitFor(() => expect(worker.log.split('looked: true').length).toBeGreaterThan(20))
     worker.child.kill('SIGSTOP')
     const next = await vi.waitFor(
       async () => {
@@ -331,10 +331,10 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
         expect(body.leases).toHaveLength(1)
         return body.leases[0]
       },
-      { timeout: 10_000, interval: 20 },
+      { interval: 20 },
     )
     worker.child.kill('SIGCONT')
-    await vi.waitFor(() => expect(worker.log).toContain('aborted\n'), { timeout: 10_000 })
+    await vi.waitFor(() => expect(worker.log).toContain('aborted\n'))
     const [, fence, looks] = /.*woke with fence (\d+)\n(.*?)aborted/s.exec(worker.log)!
     expect(looks).not.toContain('looked: true')
     expect(next.task.deliveries).toBeGreaterThan(Number(fence))
@@ -349,7 +349,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(running, { progress: { step: expect.any(Number) } })
     worker.child.kill('SIGTERM')
     const ended = stopped()
-    await vi.waitFor(async () => expect(await takesNone()).toBe(true), { timeout: 10_000 })
+    await vi.waitFor(async () => expect(await takesNone()).toBe(true))
     expect(await ended).toEqual([0, null])
     expect(await server.until(running, {})).toMatchObject({ status: 'success', attempts: 1 })
   })

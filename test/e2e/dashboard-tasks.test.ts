@@ -41,9 +41,9 @@ it('lists the tasks of one batch in the order of the API: newest first, pending 
     await server.call('POST', '/tasks/batch', { tasks })
     const { body } = await server.call('GET', `/tasks?${query}`)
     const ids = body.tasks.map(({ id }: { id: string }) => id)
-    await vi.waitFor(async () => expect(await shownIds()).toEqual(ids), { timeout: 10_000 })
+    await vi.waitFor(async () => expect(await shownIds()).toEqual(ids))
     await page.reload()
-    await vi.waitFor(async () => expect(await shownIds()).toEqual(ids), { timeout: 10_000 })
+    await vi.waitFor(async () => expect(await shownIds()).toEqual(ids))
   }
 })
 
