@@ -60,7 +60,7 @@ export function logRoutes(context: ServerContext): Route[] {
           after: Type.Optional(
             Type.Integer({
               minimum: 0,
-              maximum: Number.MAX_SAFE_INTEGER,
+              maximum: 999_999_999_999_999,
               description: 'Only lines after this number; default 0',
             }),
           ),
