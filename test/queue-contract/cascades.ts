@@ -23,11 +23,18 @@ export function cascadesContract(fixture: Fixture): void {
   /** How many still wait, as other calls see it between the steps, until no more are informed. */
   const watch = async (end: number, { queue = fixture.queue, sweeps = true } = {}) => {
     const seen = new Set<number>()
+    // Beside the sweeps: some of them take so long that other processes have gone on meanwhile.
+    const sweeping = (async () => {
+      while (sweeps && !seen.has(end)) {
+        await queue.sweep(STEP)
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+    })()
     while (!seen.has(end)) {
       seen.add(await waiting(queue))
-      if (sweeps) await queue.sweep(STEP)
       await new Promise((resolve) => setImmediate(resolve))
     }
+    await sweeping
     return [...seen]
   }
   const restart = async (more: Partial<QueueOptions>) => {
