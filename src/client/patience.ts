@@ -32,6 +32,12 @@ export async function readPatiently<T>(read: () => Promise<T>, { signal, onAway 
   }
 }
 
-function isAway(error: unknown): error is XQueueError {
+/** The server is stopped, or starts again. */
+export function isAway(error: unknown): error is XQueueError {
   return error instanceof XQueueError && ['engine_unavailable', 'shutting_down'].includes(error.code)
+}
+
+/** The caller has too many event streams or calls. */
+export function isRefusedForNow(error: unknown): error is XQueueError {
+  return error instanceof XQueueError && ['too_many_calls', 'overloaded'].includes(error.code)
 }

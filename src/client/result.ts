@@ -1,20 +1,11 @@
 import { isInstance } from '../task/brand.ts'
-import { type ErrorCode, XQueueError } from '../task/errors.ts'
 import { type FinalStatus, isFinal } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type TaskView, viewOfJson } from '../task/task-view.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
 import { call, type Server } from './call.ts'
 import { changesJson } from './event-stream.ts'
-
-/** The caller has too many event streams or calls. */
-const REFUSED_FOR_NOW: readonly ErrorCode[] = ['too_many_calls', 'overloaded']
-/** A server that was there once will be there again. */
-const PASSING: readonly ErrorCode[] = [...REFUSED_FOR_NOW, 'engine_unavailable']
-
-function isOf(codes: readonly ErrorCode[], error: unknown): error is XQueueError {
-  return error instanceof XQueueError && codes.includes(error.code)
-}
+import { isAway, isRefusedForNow } from './patience.ts'
 
 const UNSUCCESSFUL = Symbol.for('xqueue.TaskUnsuccessful')
 
@@ -55,13 +46,14 @@ export async function resultOf(server: Server, id: string, signal?: AbortSignal)
 }
 
 async function endOf(server: Server, id: string, signal: AbortSignal | undefined): Promise<TaskView> {
-  for (let passing = REFUSED_FOR_NOW; ; passing = PASSING) {
+  for (let isFirst = true; ; isFirst = false) {
     try {
       const task = await readTask(server, id)
       if (isFinal(task.status)) return task
       await untilEnd(server, id, signal)
     } catch (error) {
-      if (!isOf(passing, error)) throw error
+      // A server that was there once will be there again.
+      if (!(isRefusedForNow(error) || (!isFirst && isAway(error)))) throw error
       // Without an event stream, it looks from time to time. Not all at once.
       const seconds = (error.retryAfter ?? 1) * (1 + Math.random() / 5)
       await pause(seconds * 1_000, MACHINE_TIME.after, signal)
@@ -79,7 +71,7 @@ async function untilEnd(server: Server, id: string, signal: AbortSignal | undefi
     const opened = () => {
       readTask(server, id).then(
         ({ status }) => isFinal(status) && leave.abort(),
-        (error) => isOf(REFUSED_FOR_NOW, error) && leave.abort(), // After another one the stream will open again.
+        (error) => isRefusedForNow(error) && leave.abort(), // After another one the stream will open again.
       )
     }
     for await (const { status } of changesJson(server, { taskId: id }, stop, opened)) if (isFinal(status)) return

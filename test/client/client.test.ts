@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { beforeAll, expect, expectTypeOf, it, vi } from 'vitest'
 import { z } from 'zod'
 import * as publicSurface from '../../src/index.ts'
@@ -108,6 +111,25 @@ it('waits for more tasks at once than a caller may have event streams', async ()
   })
   await client().cancelMany({ type: 'hang' })
   expect(await codes).toEqual(Array.from({ length: count }, () => 'task_canceled'))
+})
+
+it('waits on while the server that it has reached stops and starts again', async () => {
+  const { id } = await client().submit('greet', { name: 'bob', times: 1 })
+  await client().result(id)
+  const task = (await server.call('GET', `/tasks/${id}`)).body
+  const refuse = (code: string) => ({ status: code === 'too_many_calls' ? 429 : 503, body: { code, detail: code } })
+  const away = ['shutting_down', 'engine_unavailable'].map(refuse)
+  const answers = [{ status: 200, body: { ...task, status: 'pending' } }, ...away, { status: 200, body: task }]
+  const before = createServer((request, response) => {
+    const { status, body } = request.url!.includes('/events') ? refuse('too_many_calls') : answers.shift()!
+    response.writeHead(status, { 'Content-Type': 'application/json', 'Retry-After': '0' }).end(JSON.stringify(body))
+  })
+  await once(before.listen(0, '127.0.0.1'), 'listening')
+  const { port } = before.address() as AddressInfo
+  expect(await createClient(`http://127.0.0.1:${port}`).result(id)).toEqual({ greeting: 'hello bob' })
+  expect(answers).toEqual([])
+  before.closeAllConnections()
+  before.close()
 })
 
 it('submits many tasks, all or none', async () => {
