@@ -15,8 +15,8 @@ export type Which = { ids: readonly string[] } | { filter: TaskFilter; before?: 
 export interface ChangePosition {
   since: number
   refused: number
-  /** Of the store: where its search has come to. */
-  place?: string | null | undefined
+  /** Where the search of the store continues. */
+  cursor?: string | null | undefined
   /** For a caller that changes by several filters, one after another: the filter that it has come to. */
   part?: string
 }
@@ -67,10 +67,10 @@ async function changeMatching(
   change: 'cancel' | 'retry',
   { filter: { status, ...filter }, before }: Extract<Which, { filter: unknown }>,
 ): Promise<Changed> {
-  const { refused = 0, place } = before ?? {}
+  const { refused = 0, cursor } = before ?? {}
   const statuses = CHANGEABLE_STATUSES[change].filter((each) => status === undefined || each === status)
-  const query = { filter, statuses, since: before?.since ?? null, skip: refused, max: CHANGES_MAX, place }
-  const { ids, at, place: reached } = await store.matching(query)
+  const query = { filter, statuses, since: before?.since ?? null, skip: refused, max: CHANGES_MAX, cursor }
+  const { ids, at, nextCursor } = await store.matching(query)
   // Without long parts: there may be many tasks, and the caller does not need their payloads.
   const results = await changeByIds(store, change, ids, true)
   const since = before?.since ?? at
@@ -81,10 +81,10 @@ async function changeMatching(
       statuses.some((each) => each === task.status) &&
       task.updatedAt <= since,
   )
-  const isLast = reached === undefined ? ids.length < CHANGES_MAX : reached === null
+  const isLast = nextCursor === undefined ? ids.length < CHANGES_MAX : nextCursor === null
   return {
     // Tasks that ended by themselves meanwhile were not changed.
     results: results.filter(({ outcome }) => outcome === 'changed' || outcome === 'stopping'),
-    next: isLast ? null : { since, refused: refused + stillMatch.length, place: reached },
+    next: isLast ? null : { since, refused: refused + stillMatch.length, cursor: nextCursor },
   }
 }

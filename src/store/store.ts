@@ -298,17 +298,17 @@ export interface MatchQuery {
   statuses: readonly Status[]
   /** Only tasks that have not changed since that time; null: no bound. */
   since: number | null
-  /** Leaves out so many of the first ones, unless the store continues at `place`. */
+  /** Leaves out so many of the first ones, unless the store continues at `cursor`. */
   skip: number
   max: number
-  /** Where the search before this one has come to, if the store said that. */
-  place?: string | null | undefined
+  /** `nextCursor` of the search before this one, if the store gave one. */
+  cursor?: string | null | undefined
 }
 
 export interface Matching {
   ids: string[]
   /** Where the next search continues; null: there are no more. A store that needs none begins anew. */
-  place?: string | null
+  nextCursor?: string | null
   /** The time of the store's clock at which the search began. */
   at: number
 }

@@ -40,7 +40,7 @@ export async function changeEach(
     parts.findIndex(({ part }) => part === before?.part),
   )
   for (const { filter, part } of parts.slice(first)) {
-    // Refused tasks are counted for the filter that they match, and a place is one of its search.
+    // Refused tasks are counted for the filter that they match, and a cursor is one of its search.
     const from = before && { before: part === before.part ? before : { since: before.since, refused: 0 } }
     const changed = await queue[change]({ filter, ...from })
     results.push(...changed.results)

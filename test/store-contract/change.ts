@@ -56,16 +56,16 @@ export function changeContract(fixture: StoreFixture): void {
       const { at: since } = await fixture.store.matching({ ...query, since: null, skip: 0 })
       fixture.now += 5
       const found: string[] = []
-      for (let place: string | null | undefined, refused = 0; place !== null; ) {
-        const page = await fixture.store.matching({ ...query, since, skip: refused, place })
+      for (let cursor: string | null | undefined, refused = 0; cursor !== null; ) {
+        const page = await fixture.store.matching({ ...query, since, skip: refused, cursor })
         found.push(...page.ids)
-        if (page.place === undefined && page.ids.length < query.max) break
+        if (page.nextCursor === undefined && page.ids.length < query.max) break
         const [kept, ...changed] = page.ids
         await fixture.store.change('retry', changed)
         // They end again, and are newer then.
         await fixture.store.change('cancel', changed)
         if (kept) refused += 1
-        place = page.place
+        cursor = page.nextCursor
       }
       expect(found.toSorted()).toEqual(ids.filter((_, n) => n % 5 !== 0).toSorted())
     })

@@ -74,13 +74,13 @@ const ALL = '*'
 
 const END = '$'
 
-/** The place of `matching` for a search from the beginning. */
+/** The cursor of `matching` for a search from the beginning. */
 const AGAIN = ''
 
-/** Reads a place of `matching`: how many tasks are still to be skipped, the status, and the place in its list. */
-function readPlace(place: string): { left: number; at: number; cursor: string } {
-  const [left, at, cursor = ''] = place.split(' ')
-  return { left: Number(left), at: Number(at), cursor }
+/** Reads a cursor of `matching`: how many tasks are still to be skipped, the status, and the cursor in its list. */
+function readMatching(cursor: string): { left: number; at: number; position: string } {
+  const [left, at, position = ''] = cursor.split(' ')
+  return { left: Number(left), at: Number(at), position }
 }
 
 /** All operations that only read tasks. */
@@ -190,22 +190,22 @@ export class Queries {
    * Continues behind the tasks that it has found before, so that it examines each once. Tasks that have ended keep
    * their places; others may move to a place that was passed, so a search of several calls begins again at its end.
    */
-  async matching({ filter, statuses, since, skip, max, place }: MatchQuery): Promise<Omit<Matching, 'at'>> {
-    let { left, at, cursor } = place ? readPlace(place) : { left: skip, at: 0, cursor: '' }
-    const isWhole = at === 0 && cursor === ''
+  async matching({ filter, statuses, since, skip, max, cursor }: MatchQuery): Promise<Omit<Matching, 'at'>> {
+    let { left, at, position } = cursor ? readMatching(cursor) : { left: skip, at: 0, position: '' }
+    const isWhole = at === 0 && position === ''
     const ids: string[] = []
     while (at < statuses.length && ids.length < max) {
-      const from = cursor === '' ? {} : { cursor }
+      const from = position === '' ? {} : { cursor: position }
       const limit = Math.min(left + max - ids.length, CHANGES_MAX)
       const page = await this.list({ ...filter, status: statuses[at]!, unasked: true, limit, bare: true, ...from })
       const found = page.tasks.filter(({ updatedAt }) => since === null || updatedAt <= since)
       ids.push(...found.slice(left).map(({ id }) => id))
       left = Math.max(left - found.length, 0)
-      cursor = page.nextCursor ?? ''
-      if (cursor === '') at += 1
+      position = page.nextCursor ?? ''
+      if (position === '') at += 1
     }
-    if (at < statuses.length) return { ids, place: `${left} ${at} ${cursor}` }
-    return { ids, place: isWhole || statuses.every(isFinal) ? null : AGAIN }
+    if (at < statuses.length) return { ids, nextCursor: `${left} ${at} ${position}` }
+    return { ids, nextCursor: isWhole || statuses.every(isFinal) ? null : AGAIN }
   }
 
   /** @throws XQueueError `lease_lost` */
