@@ -46,7 +46,6 @@ import { Turns } from './turn/turns.ts'
 import { Registry } from './types/registry.ts'
 
 const RATES_MS = 1_000
-const SWEPT_MAX = 1_000
 
 /**
  * Tasks on Redis Streams: any number of processes on any number of machines. A task type belongs to a partition, whose
@@ -360,7 +359,7 @@ export class RedisStore implements State {
     if (this.#isListening || this.#closed) return
     this.#isListening = true
     // While turns wait, delays end on time even without a sweeper.
-    this.sweep(SWEPT_MAX).catch(() => undefined)
+    for (const maintainer of this.#maintainers) void maintainer.sweepDue()
   }
 
   async #receiveMessages(): Promise<void> {

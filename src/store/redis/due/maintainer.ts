@@ -71,6 +71,7 @@ export class Maintainer {
     this.#process = process
   }
 
+  /** Does at most `max` of each kind; if there is `more`, the caller goes on. */
   async sweep(max: number): Promise<Swept> {
     const nothing = { changed: 0, more: false, nextAt: null }
     if (!this.#isMaintainer && performance.now() < this.#anotherUntil) return nothing
@@ -93,10 +94,11 @@ export class Maintainer {
     const ticked = schedules.length === 0 ? nothing : await this.#onDue(schedules, now, max)
     const times = [nextAt, ticked.nextAt].filter((time) => time !== null)
     const next = times.length === 0 ? null : Math.min(...times)
-    this.dueAt(next)
+    const hasMore = more || ticked.more || delivered.more
+    if (!hasMore) this.dueAt(next)
     return {
       changed: changed + ended + ticked.changed + delivered.changed,
-      more: more || ticked.more || delivered.more,
+      more: hasMore,
       nextAt: next === null ? null : this.#database.toLocal(next),
     }
   }
@@ -109,10 +111,19 @@ export class Maintainer {
     const inMs = Math.min(Math.max(time - this.#database.now(), 1), TIMER_MS_MAX)
     this.#timer = setTimeout(() => {
       this.#timerAt = Number.POSITIVE_INFINITY
-      // The sweeper tries again when Redis is available.
-      this.sweep(PROMOTED_MAX).catch(() => undefined)
+      void this.sweepDue()
     }, inMs)
     this.#timer.unref()
+  }
+
+  /** Does all that is due, step by step. */
+  async sweepDue(): Promise<void> {
+    try {
+      const { more } = await this.sweep(PROMOTED_MAX)
+      if (more) this.dueAt(this.#database.now())
+    } catch {
+      // The sweeper tries again when Redis is available.
+    }
   }
 
   close(): void {
