@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { removeAtExit } from '../test/fixtures/processes.ts'
 import { access } from './access.ts'
@@ -11,11 +11,11 @@ import { backlog, library } from './library.ts'
 import { live } from './live.ts'
 import { overload } from './overload.ts'
 import { page } from './page.ts'
-import { PEERS } from './peers/catalog.ts'
+import { earlier, PEERS } from './peers/catalog.ts'
 import { readRecord, writePages, writeRecord } from './peers/document.ts'
 import { http } from './peers/http.ts'
 import { isExact, latency, rates, type Settings, shapes } from './peers/suites.ts'
-import { PARTS, type Record as Results } from './peers/tables.ts'
+import { besideBefore, PARTS, type Record as Results } from './peers/tables.ts'
 import { redisBacklog, redisBesidePeers, redisVariants } from './redis.ts'
 import { machine, type Row, table } from './report.ts'
 import { startRedis } from './servers.ts'
@@ -28,6 +28,7 @@ const { values, positionals } = parseArgs({
     seconds: { type: 'string', default: '5' },
     stores: { type: 'string' },
     only: { type: 'string' },
+    before: { type: 'string' },
     smoke: { type: 'boolean', default: false },
     write: { type: 'boolean', default: false },
     tasks: { type: 'string', default: '20000' },
@@ -62,7 +63,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
 const known = [...Object.keys(peerSuites), ...Object.keys(suites)]
 const asked = positionals.length > 0 ? positionals : known
 const unknown = asked.filter((name) => !known.includes(name))
-const contenders = PEERS.map(({ id }) => id)
+const contenders = [...PEERS, ...(values.before === undefined ? [] : earlier(values.before))].map(({ id }) => id)
 const strangers = (values.only?.split(',') ?? []).filter((id) => !contenders.includes(id))
 if (unknown.length > 0) {
   console.error(`no suite ${unknown.join(', ')}: there are ${known.join(', ')}`)
@@ -93,9 +94,10 @@ async function ratios(names: readonly string[]) {
 async function besidePeers(names: readonly (keyof typeof peerSuites)[]) {
   if (names.length === 0) return
   const [only, isSmoke] = [values.only?.split(',') ?? [], values.smoke]
-  const settings: Settings = isSmoke
-    ? { rounds: 1, tasks: 200, seconds: 0.5, only, isSmoke }
-    : { rounds, tasks: Number(values.tasks), seconds, only, isSmoke }
+  const settings: Settings = {
+    ...(isSmoke ? { rounds: 1, tasks: 200, seconds: 0.5 } : { rounds, tasks: Number(values.tasks), seconds }),
+    ...{ only, isSmoke, before: values.before && resolve(values.before) },
+  }
   const record: Results = { ...readRecord(), machine: before }
   for (const name of names) {
     const results = await peerSuites[name](settings)
@@ -108,4 +110,5 @@ async function besidePeers(names: readonly (keyof typeof peerSuites)[]) {
   }
   if (isSmoke) return
   for (const name of Object.keys(PARTS)) console.log(`\n${PARTS[name]!(record, 'en')}`)
+  for (const name of names) console.log(`\n${besideBefore(record[name]!)}`)
 }

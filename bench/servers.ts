@@ -35,9 +35,14 @@ export async function startRedis(folder: string, ...flags: string[]): Promise<Re
 }
 
 /** `xqueue serve` with the bench's handlers. */
-export async function startXQueue(engine: string, ...flags: string[]): Promise<Running> {
-  const main = join(root, 'src/cli/xqueue.ts')
-  const handlers = join(root, 'bench/handlers.ts')
+export function startXQueue(engine: string, ...flags: string[]): Promise<Running> {
+  return startXQueueOf(root, engine, ...flags)
+}
+
+/** The same from another checkout. */
+export async function startXQueueOf(checkout: string, engine: string, ...flags: string[]): Promise<Running> {
+  const main = join(checkout, 'src/cli/xqueue.ts')
+  const handlers = join(checkout, 'bench/handlers.ts')
   const mqtt = flags.includes('--mqtt') ? [] : ['--mqtt', 'off']
   const args = [main, 'serve', '--port', '0', '--engine', engine, ...mqtt, '--handlers', handlers, ...flags]
   const child = endAtExit(spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] }))

@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Program } from './programs.ts'
-import { bun, go, node, python } from './programs.ts'
+import { bun, go, node, python, type Start } from './programs.ts'
 import type { Words } from './words.ts'
 
 export type StoreKind = 'none' | 'file' | 'redis' | 'postgres'
@@ -23,8 +22,10 @@ export interface Peer {
   /** Submitting and working in two processes is possible, and its clock is the system's. */
   hasLatency?: true
   hasShapes?: true
+  /** The checkout of XQueue that it is started from; default this one. */
+  checkout?: string
   /** What starts it. @throws Error if it cannot be had here */
-  program: () => Program
+  program: Start
 }
 
 const SYNCED = { en: 'loss of power: synced before the answer', zh: '断电：响应前已同步到磁盘' }
@@ -47,7 +48,7 @@ export const PEERS: readonly Peer[] = [
     setup: DEFAULTS,
     hasLatency: true,
     hasShapes: true,
-    program: () => node('xqueue', 'FILE'),
+    program: node('xqueue', 'FILE'),
   },
   {
     id: 'graphile-worker',
@@ -61,7 +62,7 @@ export const PEERS: readonly Peer[] = [
     },
     hasLatency: true,
     hasShapes: true,
-    program: () => node('graphile-worker', 'POSTGRES'),
+    program: node('graphile-worker', 'POSTGRES'),
   },
   {
     id: 'pg-boss',
@@ -75,7 +76,7 @@ export const PEERS: readonly Peer[] = [
     },
     share: 0.5,
     hasLatency: true,
-    program: () => node('pg-boss', 'POSTGRES'),
+    program: node('pg-boss', 'POSTGRES'),
   },
   {
     id: 'bunqueue-durable',
@@ -85,7 +86,7 @@ export const PEERS: readonly Peer[] = [
     survives: { en: 'end of the process: written before the answer', zh: '进程终止：响应前写入文件' },
     setup: { en: 'embedded, batches as large as the concurrency', zh: '内嵌，批大小等于并发数' },
     share: 0.25,
-    program: () => bun('bunqueue', 'durable FILE'),
+    program: bun('bunqueue', 'durable FILE'),
   },
   {
     id: 'bunqueue-file',
@@ -95,7 +96,7 @@ export const PEERS: readonly Peer[] = [
     survives: { en: 'end of the process after 10 ms', zh: '进程终止：10 ms 之后' },
     setup: { en: 'embedded, batches as large as the concurrency', zh: '内嵌，批大小等于并发数' },
     share: 0.25,
-    program: () => bun('bunqueue', 'file FILE'),
+    program: bun('bunqueue', 'file FILE'),
   },
   {
     id: 'bunqueue-memory',
@@ -104,7 +105,7 @@ export const PEERS: readonly Peer[] = [
     store: 'none',
     survives: { en: 'nothing: its own memory', zh: '不保证：仅在自身内存中' },
     setup: { en: 'embedded, batches as large as the concurrency', zh: '内嵌，批大小等于并发数' },
-    program: () => bun('bunqueue', 'memory'),
+    program: bun('bunqueue', 'memory'),
   },
   {
     id: 'xqueue-redis',
@@ -115,7 +116,7 @@ export const PEERS: readonly Peer[] = [
     setup: DEFAULTS,
     hasLatency: true,
     hasShapes: true,
-    program: () => node('xqueue-redis', 'REDIS'),
+    program: node('xqueue-redis', 'REDIS'),
   },
   {
     id: 'bullmq',
@@ -126,7 +127,7 @@ export const PEERS: readonly Peer[] = [
     setup: { en: 'defaults; a global limit of 1,000 is checked', zh: '默认设置；检查全局上限 1,000' },
     hasLatency: true,
     hasShapes: true,
-    program: () => node('bullmq', 'REDIS'),
+    program: node('bullmq', 'REDIS'),
   },
   {
     id: 'bee-queue',
@@ -136,7 +137,7 @@ export const PEERS: readonly Peer[] = [
     survives: MEMORY,
     setup: { en: 'storeJobs off', zh: '关闭 storeJobs' },
     hasLatency: true,
-    program: () => node('bee-queue', 'REDIS'),
+    program: node('bee-queue', 'REDIS'),
   },
   {
     id: 'xqueue-go',
@@ -147,7 +148,7 @@ export const PEERS: readonly Peer[] = [
     survives: MEMORY,
     setup: OVER_HTTP,
     hasShapes: true,
-    program: () => go('go'),
+    program: go('go'),
   },
   {
     id: 'xqueue-go-sqlite',
@@ -157,7 +158,7 @@ export const PEERS: readonly Peer[] = [
     isOverHttp: true,
     survives: SYNCED,
     setup: OVER_HTTP,
-    program: () => go('go'),
+    program: go('go'),
   },
   {
     id: 'asynq',
@@ -167,7 +168,7 @@ export const PEERS: readonly Peer[] = [
     survives: MEMORY,
     setup: { en: 'defaults, results kept for a day', zh: '默认设置，结果保留一天' },
     hasShapes: true,
-    program: () => go('asynq'),
+    program: go('asynq'),
   },
   {
     id: 'river',
@@ -181,7 +182,7 @@ export const PEERS: readonly Peer[] = [
     },
     share: 0.5,
     hasShapes: true,
-    program: () => go('river'),
+    program: go('river'),
   },
   {
     id: 'xqueue-python',
@@ -193,7 +194,7 @@ export const PEERS: readonly Peer[] = [
     setup: OVER_HTTP,
     share: 0.5,
     hasShapes: true,
-    program: () => python('xqueue_bench.py'),
+    program: python('xqueue_bench.py'),
   },
   {
     id: 'dramatiq',
@@ -204,7 +205,7 @@ export const PEERS: readonly Peer[] = [
     setup: { en: 'one process with threads, without results', zh: '单进程多线程，不保存结果' },
     share: 0.5,
     hasShapes: true,
-    program: () => python('dramatiq_bench.py', 'dramatiq==2.2.*', 'redis==8.*'),
+    program: python('dramatiq_bench.py', 'dramatiq==2.2.*', 'redis==8.*'),
   },
   {
     id: 'celery',
@@ -217,6 +218,14 @@ export const PEERS: readonly Peer[] = [
       zh: '单进程多线程，预取 50，不保存结果',
     },
     share: 0.2,
-    program: () => python('celery_bench.py', 'celery==5.7.*', 'redis==8.*', 'packaging==26.*'),
+    program: python('celery_bench.py', 'celery==5.7.*', 'redis==8.*', 'packaging==26.*'),
   },
 ]
+
+/** XQueue as it was in another checkout. */
+export function earlier(checkout: string): Peer[] {
+  return PEERS.filter(isXQueue).map((peer) => ({ ...peer, id: `${peer.id}${BEFORE}`, checkout }))
+}
+
+export const BEFORE = '-before'
+export const isXQueue = ({ id }: Peer) => id.startsWith('xqueue')

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Redis as Admin } from 'ioredis'
 import { removeAtExit } from '../../test/fixtures/processes.ts'
 import { type Postgres, startPostgres } from '../postgres.ts'
-import { type Redis, startRedis, startXQueue } from '../servers.ts'
+import { type Redis, root, startRedis, startXQueueOf } from '../servers.ts'
 import type { Peer } from './catalog.ts'
 import type { Program } from './programs.ts'
 
@@ -40,7 +40,7 @@ export class Stores {
     const command = program.command.map(placed)
     const env = Object.fromEntries(Object.entries(program.env).map(([name, value]) => [name, placed(value)]))
     const engine = peer.store === 'redis' ? `redis://127.0.0.1:${places.REDIS}` : `sqlite:${places.FILE}`
-    const server = peer.isOverHttp ? await startXQueue(engine, '--no-worker') : null
+    const server = peer.isOverHttp ? await startXQueueOf(peer.checkout ?? root, engine, '--no-worker') : null
     if (server) {
       env.XQUEUE_SERVER = server.url
       pids.push(server.pid)

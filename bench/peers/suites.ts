@@ -1,5 +1,6 @@
 import { quantile } from '../report.ts'
-import { PEERS, type Peer } from './catalog.ts'
+import { root } from '../servers.ts'
+import { earlier, PEERS, type Peer } from './catalog.ts'
 import type { Program } from './programs.ts'
 import { type Figure, measure, paced } from './run.ts'
 import { Stores } from './stores.ts'
@@ -13,6 +14,8 @@ export interface Settings {
   /** Ids of the contenders; all if it is empty. */
   only: readonly string[]
   isSmoke: boolean
+  /** A checkout of an earlier version, which runs beside this one. */
+  before?: string | undefined
 }
 
 /** Figures of one suite: of each contender, and of each measure of it, all rounds. */
@@ -103,17 +106,18 @@ export function isExact({ figures, missing }: Results): boolean {
 
 /** All contenders one after the other with each measure, again and again: what the machine does meanwhile hits all. */
 async function suite(
-  { rounds, tasks, only, isSmoke }: Settings,
+  { rounds, tasks, only, isSmoke, before }: Settings,
   measures: readonly Measure[],
   isMeant: (peer: Peer) => boolean,
 ): Promise<Results> {
-  const asked = PEERS.filter((peer) => (only.length > 0 ? only.includes(peer.id) : true) && isMeant(peer))
+  const all = [...PEERS, ...(before === undefined ? [] : earlier(before))]
+  const asked = all.filter((peer) => (only.length > 0 ? only.includes(peer.id) : true) && isMeant(peer))
   const stores = new Stores()
   const results: Results = { settings: { rounds, tasks }, figures: {}, latencies: {}, missing: {}, versions: {} }
   const programs = new Map<Peer, Program>()
   for (const peer of asked) {
     try {
-      programs.set(peer, peer.program())
+      programs.set(peer, peer.program(peer.checkout ?? root))
     } catch (error) {
       leave(peer, error)
     }
@@ -131,8 +135,8 @@ async function suite(
           try {
             const figure = await stores.withEmpty(peer, program, (placed, pids) => run(placed, pids, count))
             say(round, id, peer, figure)
-            const earlier = results.figures[peer.id] ?? {}
-            results.figures[peer.id] = { ...earlier, [id]: [...(earlier[id] ?? []), figure] }
+            const measured = results.figures[peer.id] ?? {}
+            results.figures[peer.id] = { ...measured, [id]: [...(measured[id] ?? []), figure] }
           } catch (error) {
             leave(peer, error)
           }

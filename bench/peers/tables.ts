@@ -1,5 +1,5 @@
 import { median } from '../report.ts'
-import { PEERS, type Peer } from './catalog.ts'
+import { BEFORE, PEERS, type Peer } from './catalog.ts'
 import { CALLS, SERVERS } from './http.ts'
 import type { Figure } from './run.ts'
 import { RATES_PER_SECOND, type Results, SHAPES } from './suites.ts'
@@ -179,6 +179,21 @@ function httpTable({ http }: Record, language: Language): string {
     }),
   ])
   return table(language, head, rows)
+}
+
+/** Each measure of XQueue beside that of the earlier version, if one has run. */
+export function besideBefore({ figures, latencies }: Results): string {
+  const head = [QUEUE, 'measure', ...['before', 'now'].flatMap((when) => [when, 'CPU', 'p50', 'p99'])]
+  const cells = (id: string, measure: string): Cell[] => {
+    const [all, late] = [figures[id]?.[measure] ?? [], latencies[id]?.[measure]]
+    return [spread(all), `${cpu(all)} µs`, late ? ms(late.p50) : none, late ? ms(late.p99) : none]
+  }
+  const rows = PEERS.flatMap(({ id, name }) =>
+    Object.keys(figures[id + BEFORE] ?? {}).map((measure): Cell[] => {
+      return [name, measure, ...cells(id + BEFORE, measure), ...cells(id, measure)]
+    }),
+  )
+  return rows.length === 0 ? '' : table('en', head, rows)
 }
 
 /** XQueue beside the peer of the same durability and language. */

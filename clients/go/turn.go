@@ -23,6 +23,8 @@ type turn struct {
 	Renewals    []renewal `json:"renewals,omitempty"`
 	// The lines of the renewals.
 	Logs []leaseLog `json:"logs,omitempty"`
+	// The worker stops, and is no longer listed.
+	Leaving bool `json:"leaving,omitempty"`
 }
 
 type leaseLog struct {

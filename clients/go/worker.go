@@ -28,6 +28,7 @@ const (
 	// So are lines of the log, all of them.
 	logPause     = time.Second
 	renewalsLook = 100 * time.Millisecond
+	leaveMost    = 2 * time.Second
 	// Time for an answer when the process stood still for longer than its leases; a pause of stillLeast shows that it did.
 	answerMost = 50 * time.Millisecond
 	stillLeast = time.Second
@@ -107,6 +108,9 @@ func (w Worker) Run(ctx context.Context) error {
 	}
 	end()
 	loops.Wait()
+	if err == nil {
+		run.leave()
+	}
 	return err
 }
 

@@ -295,6 +295,12 @@ func (w *working) takeTurn(
 	return nil
 }
 
+// leave takes the worker off the list. A server that cannot do so forgets it a minute later.
+func (w *working) leave() {
+	turn := turn{WorkerID: w.ID, Types: w.types, Leaving: true}
+	_, _ = w.turns.take(context.Background(), turn, leaveMost)
+}
+
 func (w *working) renewed(attempt *Attempt, answer renewed) {
 	if answer.Problem != nil && answer.Problem.Status == http.StatusGone {
 		w.stop(attempt, leaseLost, true)

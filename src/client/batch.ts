@@ -42,7 +42,7 @@ export class Batch {
     let told = ''
     for (let lookMs = LOOK_MS.first; ; lookMs = Math.min(lookMs * 2, LOOK_MS.most)) {
       const look = () => this.#look(signal)
-      const state = told === '' ? await look() : await readPatiently(look, { signal, onAway })
+      const state = await readPatiently(look, { signal, onAway, wasReached: told !== '' })
       const seen = JSON.stringify(state)
       if (seen !== told) onProgress?.(state)
       told = seen

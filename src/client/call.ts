@@ -3,6 +3,7 @@ import { emptiedIn, faultIn } from '../task/json.ts'
 import { describeError } from '../task/thrown.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
 import { injectContext } from '../trace/inject.ts'
+import { msAsTold } from './patience.ts'
 import { type Answer, type Sent, send } from './transport.ts'
 
 /** A server with the key for its access control. */
@@ -68,8 +69,7 @@ export async function call<T>(...asked: Parameters<typeof exchange>): Promise<T>
     } catch (error) {
       if (!(error instanceof XQueueError) || error.code !== 'overloaded') throw error
       giveUpAt ??= performance.now() + PATIENCE_MS
-      // Later than told, so that not all return at once.
-      const waitMs = (error.retryAfter ?? 1) * 1_000 * (1 + Math.random() / 5)
+      const waitMs = msAsTold(error)
       if (performance.now() + waitMs > giveUpAt) throw error
       await pause(waitMs, MACHINE_TIME.after, signal)
       signal?.throwIfAborted()

@@ -2,10 +2,9 @@ import { isInstance } from '../task/brand.ts'
 import { type FinalStatus, isFinal } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type TaskView, viewOfJson } from '../task/task-view.ts'
-import { MACHINE_TIME, pause } from '../task/time.ts'
 import { call, type Server } from './call.ts'
 import { changesJson } from './event-stream.ts'
-import { isAway, isRefusedForNow } from './patience.ts'
+import { isAway, isRefusedForNow, pauseAsTold } from './patience.ts'
 
 const UNSUCCESSFUL = Symbol.for('xqueue.TaskUnsuccessful')
 
@@ -54,9 +53,8 @@ async function endOf(server: Server, id: string, signal: AbortSignal | undefined
     } catch (error) {
       // A server that was there once will be there again.
       if (!(isRefusedForNow(error) || (!isFirst && isAway(error)))) throw error
-      // Without an event stream, it looks from time to time. Not all at once.
-      const seconds = (error.retryAfter ?? 1) * (1 + Math.random() / 5)
-      await pause(seconds * 1_000, MACHINE_TIME.after, signal)
+      // Without an event stream, it looks from time to time.
+      await pauseAsTold(error, signal)
     }
     signal?.throwIfAborted()
   }

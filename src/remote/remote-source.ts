@@ -116,13 +116,17 @@ export class RemoteSource implements TaskSource {
     return this.#answer([], [])
   }
 
-  /** Gives back tasks that were on their way. The server forgets the worker by itself. */
+  /** Gives back tasks that were on their way, and signs off; an older server forgets the worker after a minute. */
   async #leave({ worker }: Turn): Promise<TurnAnswer> {
     this.#watching?.close()
     await this.#waiting?.ended.catch(() => undefined)
     const leases = this.#leases.splice(0)
     const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'released' } as const }))
-    return this.#report({ worker, want: 0, outcomes })
+    const answer = await this.#report({ worker, want: 0, outcomes })
+    await this.#call(`{${claimText(worker, 0)},"leaving":true}`).catch((error: unknown) => {
+      if (!(error instanceof XQueueError && error.code === 'invalid_request')) throw error
+    })
+    return answer
   }
 
   /** Reports, and takes tasks that are ready. */

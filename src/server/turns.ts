@@ -81,6 +81,13 @@ const TurnBody = Type.Object(
         description: 'Lines of handlers. Those of a lease that is no longer held are dropped',
       }),
     ),
+    leaving: Type.Optional(
+      Type.Boolean({
+        description:
+          'true: the worker stops and is no longer listed. It takes no tasks (`max` 0), and its leases end when they ' +
+          'are settled or expire. Default: false',
+      }),
+    ),
   },
   closed,
 )
@@ -123,6 +130,7 @@ interface Body extends Claim {
   outcomes?: ReportedOutcome[]
   renewals?: { lease: string; progress?: unknown }[]
   logs?: { lease: string; lines: LineInput[]; skipped?: number }[]
+  leaving?: boolean
 }
 
 /** POST /api/v1/tasks/turn: one round trip of a worker, like a turn of the embedded one. */
@@ -142,12 +150,13 @@ export function turnRoutes(context: ServerContext): Route[] {
       answers: { 200: TurnAnswerSchema },
       refusals: ['invalid_duration', 'too_many_types', 'unknown_type'],
       handler: async (request, reply) => {
-        const { outcomes = [], renewals = [], logs = [], max = 0, ...claim } = request.body as Body
+        const { outcomes = [], renewals = [], logs = [], max = 0, leaving = false, ...claim } = request.body as Body
+        if (leaving && max > 0) throw invalidField('max', 'must be 0 with leaving: a worker that stops takes no tasks')
         const waitMs = waitMsOf(claim)
         // A call that names no types and takes nothing is no sign of life of a worker.
-        const isListed = max > 0 || claim.types !== undefined
-        const turn = isListed ? await claims.turnOf(request, claim, max) : SETTLING
-        const reports = outcomes.length + renewals.length + logs.length > 0
+        const isListed = max > 0 || claim.types !== undefined || leaving
+        const turn = isListed ? { ...(await claims.turnOf(request, claim, max)), leaving } : SETTLING
+        const reports = leaving || outcomes.length + renewals.length + logs.length > 0
         const [ended, kept] = [outcomes.map(outcomeOf), renewals.map(progressOf)]
         const answer = reports
           ? await claims.turn(request, {

@@ -121,6 +121,22 @@ it('reports each observed change until the end', async () => {
   expect(new Set(seen.map((state) => JSON.stringify(state))).size).toBe(seen.length)
 })
 
+it('waits on while its key has no calls left', async () => {
+  close()
+  const guarded = await startServer({ auth: 'keys' }, handlers)
+  const key = await guarded.key(['submit', 'read'], { rate: { max: 2, perMs: 500 } })
+  const seeing: typeof fetch = async (...asked) => {
+    const answer = await fetch(...asked)
+    if (answer.status === 429) open()
+    return answer
+  }
+  const flow = createClient<typeof handlers>(guarded.url, { key, fetch: seeing }).flow()
+  flow.add('gate', none)
+  const { batch } = await flow.submit()
+  expect(await batch.ended()).toMatchObject({ success: 1, done: true })
+  await opened
+})
+
 it('stops waiting when its signal fires, and does not cancel the batch', async () => {
   close()
   const flow = client().flow()

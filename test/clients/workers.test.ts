@@ -47,6 +47,8 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     return server.submit('echo')
   }
   const stopped = () => once(worker.child, 'exit')
+  const listed = async () =>
+    (await server.get('/workers')).body.workers.some(({ id }: { id: string }) => id === 'worker-under-test')
 
   it('runs tasks, and settles them for each outcome of a handler', async () => {
     await start()
@@ -350,8 +352,10 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     worker.child.kill('SIGTERM')
     const ended = stopped()
     await vi.waitFor(async () => expect(await takesNone()).toBe(true))
+    expect(await listed()).toBe(true)
     expect(await ended).toEqual([0, null])
     expect(await server.until(running, {})).toMatchObject({ status: 'success', attempts: 1 })
+    expect(await listed()).toBe(false)
   })
 
   it('releases tasks that have not ended in time, which costs no attempt', async () => {

@@ -205,6 +205,22 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     expect((await turn({ types: [type], max: 1_000, outcomes: [{ lease: first.lease }] })).leases).toEqual([])
   })
 
+  it('takes a worker that leaves off the list, and keeps its lease until it is settled', async () => {
+    const [taken] = await leases(1)
+    const { type } = taken.task
+    const leaver = { types: [type], worker_id: 'leaver' }
+    const listed = async () =>
+      (await guarded.as(operator).call('GET', '/workers')).body.workers.filter(({ id }: Body) => id.endsWith('/leaver'))
+    await turn(leaver)
+    expect(await listed()).toHaveLength(1)
+    const greedy = await guarded.as(worker).call('POST', '/tasks/turn', { ...leaver, leaving: true, max: 1 })
+    expect(greedy).toMatchObject({ status: 400, body: { errors: [{ path: 'max' }] } })
+    expect(await listed()).toHaveLength(1)
+    expect(await turn({ ...leaver, leaving: true, wait: 60 })).toEqual({ outcomes: [], renewals: [], leases: [] })
+    expect(await listed()).toEqual([])
+    expect((await turn({ outcomes: [{ lease: taken.lease }] })).outcomes).toEqual([{ status: 'success' }])
+  })
+
   it('does not show or end the leases of a key with other bounds', async () => {
     const [taken] = await leases(1)
     const { type } = taken.task

@@ -36,6 +36,7 @@ CONSUME_SILENCE_SECONDS_MAX = 30.0
 # Leases live for 30 s unless the server is set otherwise; a cancel is heard of with a renewal.
 HEARTBEAT_SECONDS = (0.2, 5.0)
 REPORT_SECONDS_MAX = 30.0
+LEAVE_SECONDS_MAX = 2.0
 # The most of one call. A renewal has up to 16 KiB of progress.
 CLAIMS_MAX = REPORTS_MAX = 1_000
 REPORT_BYTES_MAX = 4 * 1024 * 1024
@@ -146,6 +147,8 @@ class Worker:
             self._gone = True
             self._may_report.notify_all()
             self._may_renew.notify_all()
+        if not self._failure:
+            self._leave()
 
     def _claim(self) -> None:
         """Waits for tasks while there is room."""
@@ -422,6 +425,14 @@ class Worker:
                 self._stop(attempt, "the worker shuts down", held=False)
             self._wait_until_idle(STOP_SECONDS)
         self._poll.close()
+
+    def _leave(self) -> None:
+        """Takes the worker off the list. A server that cannot do so forgets it a minute later."""
+        named = {"types": self._types, "worker_id": self._id, "leaving": True}
+        try:
+            self._turns.take((), (), named, timeout=LEAVE_SECONDS_MAX)
+        except XQueueError as error:
+            log.debug("the worker could not sign off: %s", error)
 
     def _wait_until_idle(self, seconds: float) -> bool:
         with self._idle:

@@ -359,7 +359,8 @@ export class RedisStore implements State {
     if (this.#isListening || this.#closed) return
     this.#isListening = true
     // While turns wait, delays end on time even without a sweeper.
-    for (const maintainer of this.#maintainers) void maintainer.sweepDue()
+    const { partitions } = this.#database
+    partitions.each((partition) => this.#maintainers[partition]!.sweepDue()).catch(() => undefined)
   }
 
   async #receiveMessages(): Promise<void> {

@@ -9,6 +9,13 @@ export class Heartbeats {
   readonly #written = new Map<string, { at: number; types: readonly string[] }>()
   /** Attempts of workers since their description was written last. */
   readonly #worked = new Map<string, Part['worked']>()
+  readonly #ttlMs: number
+  #forgetsAt = 0
+
+  /** @param ttlMs after this time without a call, a worker counts as gone */
+  constructor(ttlMs: number) {
+    this.#ttlMs = ttlMs
+  }
 
   /** The description of a worker to send, or '' if Redis has a recent one. */
   aboutOf(worker: WorkerIdentity, now: number): string {
@@ -19,6 +26,13 @@ export class Heartbeats {
 
   written({ id, types }: WorkerIdentity, now: number): void {
     this.#written.set(id, { at: now, types })
+    if (now >= this.#forgetsAt) this.#forgetGone(now)
+  }
+
+  #forgetGone(now: number): void {
+    this.#forgetsAt = now + this.#ttlMs
+    for (const [id, { at }] of this.#written) if (now - at > this.#ttlMs) this.#written.delete(id)
+    for (const id of this.#worked.keys()) if (!this.#written.has(id)) this.#worked.delete(id)
   }
 
   /** Marks the description to be sent again; false if that was already due. */

@@ -69,7 +69,7 @@ export class Turns {
   readonly #process: string
   readonly #batchers: Batcher<Part, PartAnswer>[]
   readonly #leases: HeldLeases
-  readonly #heartbeats = new Heartbeats()
+  readonly #heartbeats: Heartbeats
   readonly #typesets: Typesets
   readonly #waiters = new Waiters()
   readonly #pendingReplies = new PendingReplies()
@@ -91,6 +91,7 @@ export class Turns {
     listen: () => Promise<void>,
     dueAt: (partition: number, time: number) => void,
   ) {
+    this.#heartbeats = new Heartbeats(options.workerTtlMs)
     this.#dueAt = dueAt
     this.#database = database
     this.#registry = registry

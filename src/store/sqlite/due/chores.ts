@@ -24,7 +24,7 @@ export class Chores {
 
   /** Does at most `max` of each kind. */
   do(tx: Tx, max: number): Swept {
-    const { database, transitions, rates, groups, limits, removal, outbox, registry, space, options } = this.#parts
+    const { transitions, rates, groups, limits, removal, outbox, registry, space, options } = this.#parts
     const done = [
       transitions.promote(tx, max),
       transitions.endWaits(tx, max),
@@ -38,7 +38,7 @@ export class Chores {
     const moreSpace = space.giveBack()
     limits.drop(tx.now)
     if (registry.isForgettingDue(tx.now)) registry.forgetUnused(tx.now)
-    database.run('dropWorkersUnseen', tx.now - options.workerTtlMs)
+    registry.forgetWorkers(tx.now - options.workerTtlMs)
     const changed = done.reduce((sum, n) => sum + n, 0)
     const isFull = tx.hasPutOff || tx.followed >= FOLLOWED_MAX || done.some((n) => n >= max)
     const more = moreEvents || moreSpace || isFull

@@ -163,6 +163,12 @@ export class Registry {
     this.#database.run('dropWorker', workerId)
   }
 
+  /** Removes workers that have not called since then. */
+  forgetWorkers(unseenSince: number): void {
+    for (const [id, { at }] of this.#touched) if (at <= unseenSince) this.#touched.delete(id)
+    this.#database.run('dropWorkersUnseen', unseenSince)
+  }
+
   /** After a rollback, nothing that was cached in memory is valid. */
   forget(): void {
     this.#rules.clear()
