@@ -6,13 +6,13 @@ import { XQueueError } from '../task/errors.ts'
 import { durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime, taskText } from '../task/task-json.ts'
 import { json, nullable, orNull, ref, time, titled } from './fields.ts'
+import { JSON_TYPE } from './headers.ts'
 import { NamedTypes } from './named-types.ts'
 import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
 import { whileConnected } from './while-connected.ts'
 
 const WAIT_MS_MAX = 60_000
-export const JSON_TYPE = 'application/json; charset=utf-8'
 /** Bytes at which a call stops taking tasks, checked after each step. */
 const ANSWER_BYTES_MAX = 8 * 1024 * 1024
 /** Tasks of one step: few, because each can have 1 MiB; more while the tasks of this server are small. */
@@ -125,7 +125,7 @@ export class Claims {
       taken,
       concurrency ?? Math.max(want, 1),
     )
-    return { worker, want, durable: true, forwards: true }
+    return { worker, want, durable: true }
   }
 
   /** Waits for tasks and takes them. If the worker has disconnected meanwhile, they are released at no cost. */

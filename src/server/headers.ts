@@ -7,6 +7,8 @@ const ANY = {
   'cross-origin-resource-policy': 'same-origin',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
 }
+/** The type of answers that are written as text. */
+export const JSON_TYPE = 'application/json; charset=utf-8'
 /** Answers of the API must not be cached. */
 export const OF_API = { ...ANY, 'cache-control': 'no-store' }
 /** Headers for documents only, omitted on API calls to save bytes. */

@@ -14,11 +14,12 @@ import {
   TaskInputSchema,
   throwErrors,
 } from '../task/task-input.ts'
-import { taskJson } from '../task/task-json.ts'
+import { taskJson, taskText } from '../task/task-json.ts'
 import type { TraceContext } from '../task/trace-context.ts'
 import { sending } from '../trace/spans.ts'
 import { ChangedSchema, CountedSchema, changeAll, countAll, pageOf, purgeAll, type Wanted } from './bulk.ts'
 import { described, listOf, orNull, ref } from './fields.ts'
+import { JSON_TYPE } from './headers.ts'
 import { prefers } from './prefer.ts'
 import type { Route, ServerContext } from './route.ts'
 import { BulkSchema, IdParams, ListSchema, StatusSchema } from './schemas.ts'
@@ -162,7 +163,7 @@ function listTasks({ queue }: ServerContext): Route {
     querystring: ListSchema,
     answers: { 200: TaskList },
     refusals: ['invalid_cursor'],
-    handler: async (request) => {
+    handler: async (request, reply) => {
       const { limit = 50, offset = 0, cursor: from, ...filter } = request.query as Filter & Page
       for (const [field, value] of Object.entries({ cursor: from, error_like: filter.error_like })) {
         if (offset > 0 && value !== undefined) throw invalidField('offset', `cannot be given together with ${field}`)
@@ -171,7 +172,9 @@ function listTasks({ queue }: ServerContext): Route {
       const cursor = from ?? (await cursorBehind(queue, query, offset))
       if (cursor === null) return { tasks: [], count: 0, next_cursor: null }
       const { tasks, nextCursor } = await pageOf(queue, { ...query, limit, ...(cursor === '' ? {} : { cursor }) })
-      return { tasks: tasks.map(taskJson), count: tasks.length, next_cursor: nextCursor }
+      const [texts, next] = [tasks.map(taskText).join(','), JSON.stringify(nextCursor)]
+      reply.type(JSON_TYPE)
+      return `{"tasks":[${texts}],"count":${tasks.length},"next_cursor":${next}}`
     },
   }
 }
@@ -185,11 +188,12 @@ function getTask({ queue }: ServerContext): Route {
     params: IdParams,
     answers: { 200: TASK },
     refusals: ['not_found'],
-    handler: async (request) => {
+    handler: async (request, reply) => {
       const { id } = (request as Request).params
       const [task] = await queue.get([id])
       if (!task) throw noTask(id)
-      return taskJson(task)
+      reply.type(JSON_TYPE)
+      return taskText(task)
     },
   }
 }

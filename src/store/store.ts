@@ -227,11 +227,6 @@ export interface Turn {
    * task runs again. A caller that outlives the store's machine must wait.
    */
   durable?: boolean
-  /**
-   * If true, the text of long payloads is kept beside them (`payloadTextOf`), because the caller passes them on as
-   * JSON; default false, because it takes memory.
-   */
-  forwards?: boolean
   /** The worker leaves: it is no longer listed. Its leases stay until they are settled or expire. */
   leaving?: boolean
 }
@@ -348,9 +343,9 @@ export interface ListQuery extends TaskFilter {
   bare?: boolean
 }
 
-/** A page of tasks or of events ends when this many bytes have been read for it. */
 /** A cursor goes into a URL, and the headers of a call may have 16 KiB. */
 export const CURSOR_CHARS_MAX = 8_192
+/** A page of tasks or of events ends when this many bytes have been read for it. */
 export const PAGE_BYTES_MAX = 4 * 1024 * 1024
 
 export interface Page {

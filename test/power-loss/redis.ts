@@ -71,7 +71,8 @@ export async function open(folder: string): Promise<Opened & { port: number }> {
   let isRepaired = false
   const redis = await start().catch(({ message }: Error) => {
     const manifest = join(folder, 'appendonlydir/appendonly.aof.manifest')
-    if (message.includes('redis-check-aof --fix')) spawnSync('redis-check-aof', ['--fix', manifest], { input: 'y\ny\n' })
+    if (message.includes('redis-check-aof --fix'))
+      spawnSync('redis-check-aof', ['--fix', manifest], { input: 'y\ny\n' })
     else if (message.includes('the truncated file is not the last file')) leaveOut(manifest, message)
     else throw new Error(message)
     isRepaired = true
