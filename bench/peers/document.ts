@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from '../servers.ts'
+import { BEFORE } from './catalog.ts'
 import { PARTS, type Record } from './tables.ts'
 import type { Language } from './words.ts'
 
@@ -16,8 +17,12 @@ export function readRecord(): Partial<Record> {
   return existsSync(RESULTS) ? JSON.parse(readFileSync(RESULTS, 'utf8')) : {}
 }
 
+/** Stores the results, without those of an earlier checkout. */
 export function writeRecord(record: Record): void {
-  const short = (_: string, value: unknown) => (typeof value === 'number' ? Number(value.toPrecision(6)) : value)
+  const short = (key: string, value: unknown) => {
+    if (key.endsWith(BEFORE)) return undefined
+    return typeof value === 'number' ? Number(value.toPrecision(6)) : value
+  }
   writeFileSync(RESULTS, `${JSON.stringify(record, short, 1)}\n`)
 }
 
