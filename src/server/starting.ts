@@ -4,6 +4,8 @@ import { createServer as createHttps } from 'node:https'
 import { XQueueError } from '../task/errors.ts'
 
 const RETRY_AFTER_S = 1
+/** How long a connection that was accepted may take to make its call. */
+const CALL_MS_MAX = 200
 
 /**
  * Answers instead of the server while the process starts, perhaps waiting for its store: liveness is ok, and other
@@ -26,12 +28,14 @@ export class Starting {
     this.#server = server
   }
 
+  /** Answers the calls of the connections that it has accepted. */
   async close(): Promise<void> {
     if (!this.#server.listening) return
     const closed = once(this.#server, 'close')
     this.#server.close()
-    this.#server.closeAllConnections()
+    const end = setTimeout(() => this.#server.closeAllConnections(), CALL_MS_MAX)
     await closed
+    clearTimeout(end)
   }
 }
 

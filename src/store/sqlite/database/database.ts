@@ -143,21 +143,13 @@ export class Database {
 
   /** A query whose text depends on the requested filter. The latest ones are kept prepared. */
   query(sql: string, ...values: Value[]): Row[] {
-    return this.#prepared(sql).all(...values) as Row[]
-  }
-
-  /** The same row by row: a caller that stops early has read no further rows. */
-  queryEach(sql: string, ...values: Value[]): Iterable<Row> {
-    return this.#prepared(sql).iterate(...values) as Iterable<Row>
-  }
-
-  #prepared(sql: string): StatementSync {
     const kept = this.#queries.get(sql)
-    if (kept) return kept
-    const statement = this.db.prepare(sql)
-    if (this.#queries.size >= QUERIES_MAX) this.#queries.delete(this.#queries.keys().next().value!)
-    this.#queries.set(sql, statement)
-    return statement
+    const statement = kept ?? this.db.prepare(sql)
+    if (!kept) {
+      if (this.#queries.size >= QUERIES_MAX) this.#queries.delete(this.#queries.keys().next().value!)
+      this.#queries.set(sql, statement)
+    }
+    return statement.all(...values) as Row[]
   }
 
   /** Rewrites a page with its present content: only a write shows whether the file is writable. */

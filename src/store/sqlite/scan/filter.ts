@@ -3,18 +3,12 @@ import type { TaskFilter } from '../../store.ts'
 /** Maximum number of tasks that a page examines, regardless of how few of them match the filter. */
 export const EXAMINED_MAX = 50_000
 
-const SHORT = `SELECT t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.deliveries, t.max_retry,
+/** All columns of a task except those that may be long, which are read only for the tasks that a page has room for. */
+export const BARE = `SELECT t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.deliveries, t.max_retry,
   t.queue_timeout_ms, t.process_timeout_ms, t.timeout_reason, t.created_at, t.run_at, t.started_at,
   t.updated_at, t.completed_at, t.worker_id, t.tags, t.idempotency_key, t.task_group, t.uses, t.waits_for, t.on_failure,
-  t.batch`
-
-/** All columns of a task except those that may be long, which are read only for the tasks that a page has room for. */
-export const BARE = `${SHORT}, CASE WHEN length(t.progress) <= 24 THEN t.progress END AS progress,
+  t.batch, CASE WHEN length(t.progress) <= 24 THEN t.progress END AS progress,
   NULL AS result, NULL AS error, 'null' AS payload FROM tasks t`
-
-/** All columns, for rows that are read one by one and not sorted. */
-export const WHOLE = `${SHORT}, t.progress, t.result, t.error, p.payload
-  FROM tasks t CROSS JOIN payloads p ON p.seq = t.seq`
 
 /** The ready tasks in three parts, each in order of priority and age in an index. */
 export const WITHOUT_GROUP = "AND t.task_group = ''"

@@ -6,7 +6,7 @@ import { type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page } from '../.
 import type { Database, Row } from '../database/database.ts'
 import type { Flows } from '../flows/flows.ts'
 import { stateOf, taskOf, tokenOf } from '../records/rows.ts'
-import { BARE, conditions, EXAMINED_MAX, idsWithin, WHOLE, WITH_GROUP, WITHOUT_GROUP } from './filter.ts'
+import { BARE, conditions, EXAMINED_MAX, idsWithin, WITH_GROUP, WITHOUT_GROUP } from './filter.ts'
 import { PENDING_START, pendingRows, placeOfRow } from './pending.ts'
 
 /** Maximum number of tasks within the times of a filter that are read to find the first and the last one. */
@@ -95,13 +95,12 @@ export class Queries {
     // `+` stops the planner from scanning all tasks in order: tasks in flight, of one batch or of a short time are few.
     const order = isFew || isShort ? '+t.seq' : 't.seq'
     const [ids, range] = isShort ? ['AND t.id >= ? AND t.id < ?', idsWithin(query)] : ['', []]
-    const within = `WHERE ${order} < ? AND ${order} >= ? ${inStatus} ${ids} ${where} ORDER BY ${order} DESC LIMIT ?`
-    const bound = [before, Math.max(window, first), ...range, ...values, limit]
-    const { tasks, end } =
-      query.bare || isFew || isShort
-        ? this.#filled(this.#database.query(`${BARE} ${within}`, ...bound), query)
-        : whole(this.#database.queryEach(`${WHOLE} ${within}`, ...bound), limit)
-    const next = end ? (end.seq as number) : window
+    const sql = `${BARE} WHERE ${order} < ? AND ${order} >= ? ${inStatus} ${ids} ${where}
+      ORDER BY ${order} DESC LIMIT ?`
+    const rows = this.#database.query(sql, before, Math.max(window, first), ...range, ...values, limit)
+    const tasks = this.#filled(rows, query)
+    const more = rows.length === limit || tasks.length < rows.length
+    const next = more ? (rows[tasks.length - 1]!.seq as number) : window
     return { tasks, nextCursor: next > first ? writeCursor([next]) : null }
   }
 
@@ -126,14 +125,16 @@ export class Queries {
     const [phase, priority, time, seq] = query.cursor === undefined ? PENDING_START : readCursor(query.cursor, 4)
     const from = { phase: phase!, priority: priority!, time: time!, seq: seq! }
     const { rows, ends } = pendingRows(this.#database, query, from, this.#spanOf(query).isShort)
-    const { tasks, end } = this.#filled(rows, query)
-    const next = end ? placeOfRow(end) : ends
+    const tasks = this.#filled(rows, query)
+    const last = rows[tasks.length - 1]
+    const more = rows.length === query.limit || tasks.length < rows.length
+    const next = more && last ? placeOfRow(last) : ends
     return { tasks, nextCursor: next && writeCursor([next.phase, next.priority, next.time, next.seq]) }
   }
 
   /** The first of these tasks with their remaining columns, as many as a page has room for, and at least one. */
-  #filled(rows: readonly Row[], { bare = false, limit }: ListQuery): Found {
-    if (bare) return { tasks: rows.map(taskOf), end: (rows.length === limit && rows.at(-1)) || null }
+  #filled(rows: readonly Row[], { bare = false }: ListQuery): Task[] {
+    if (bare) return rows.map(taskOf)
     const seqs = rows.map(({ seq }) => seq)
     let [count, bytes] = [0, 0]
     for (const [length] of this.#database.arrays('longBytes', JSON.stringify(seqs))) {
@@ -142,32 +143,10 @@ export class Queries {
       count += 1
     }
     const parts = this.#database.arrays('longParts', JSON.stringify(seqs.slice(0, count)))
-    const tasks = parts.map(([progress, result, error, payload], index) =>
+    return parts.map(([progress, result, error, payload], index) =>
       taskOf(Object.assign(rows[index]!, { progress, result, error, payload })),
     )
-    const hasMore = rows.length === limit || tasks.length < rows.length
-    return { tasks, end: (hasMore && rows[tasks.length - 1]) || null }
   }
-}
-
-/** The tasks of a page, and the row of the last one, unless the list ends with it. */
-interface Found {
-  tasks: Task[]
-  end: Row | null
-}
-
-/** The first of these tasks, as many as a page has room for, and at least one. */
-function whole(rows: Iterable<Row>, limit: number): Found {
-  const tasks: Task[] = []
-  let end: Row | null = null
-  let bytes = 0
-  for (const row of rows) {
-    if (bytes >= PAGE_BYTES_MAX) return { tasks, end }
-    tasks.push(taskOf(row))
-    end = row
-    for (const part of [row.progress, row.result, row.error, row.payload]) bytes += (part as string | null)?.length ?? 0
-  }
-  return { tasks, end: tasks.length === limit ? end : null }
 }
 
 /** With `=` where it is one, because `IN` would not use the partial index of running tasks. */
