@@ -32,7 +32,7 @@ const SUBMISSION_REFUSALS: readonly ErrorCode[] = [
 
 const CHECKED_AT_ONCE = 500
 const PAGE_MAX = 1_000
-/** Payloads and results in the answer to a batch. */
+/** Tasks in full in the answer to a batch. */
 const WHOLE_BYTES_MAX = 8 * 1024 * 1024
 
 const TASK = described(ref('Task'), 'The task')
@@ -138,19 +138,20 @@ function submitTasks(context: ServerContext): Route {
       throwErrors(errors)
       const submitted = await submit(context, request, specs)
       reply.status(201)
-      const isWhole = prefers(request, reply, 'representation')
-      const answers = submitted.map(({ task: { id, status } }) => ({ id, status }))
-      return { tasks: isWhole ? wholeAnswers(submitted, answers) : answers, count: answers.length }
+      reply.type(JSON_TYPE)
+      const texts = answerTexts(submitted, prefers(request, reply, 'representation'))
+      return `{"tasks":[${texts.join(',')}],"count":${texts.length}}`
     },
   }
 }
 
-/** The tasks in full up to a bounded number of bytes: the earlier tasks of known keys may have large results. */
-function wholeAnswers(submitted: readonly Submitted[], answers: readonly object[]): object[] {
+/** In full up to a bounded number of bytes: the earlier tasks of known keys may have large results. */
+function answerTexts(submitted: readonly Submitted[], isWhole: boolean): string[] {
   let bytes = 0
-  return submitted.map(({ task, existing }, index) => {
-    if (bytes < WHOLE_BYTES_MAX) bytes += JSON.stringify([task.payload, existing ? task.result : null]).length
-    return bytes < WHOLE_BYTES_MAX ? taskJson(task) : answers[index]!
+  return submitted.map(({ task }) => {
+    const text = isWhole && bytes < WHOLE_BYTES_MAX ? taskText(task) : ''
+    bytes += text.length
+    return text === '' || bytes >= WHOLE_BYTES_MAX ? JSON.stringify({ id: task.id, status: task.status }) : text
   })
 }
 
