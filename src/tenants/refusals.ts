@@ -2,6 +2,7 @@ import type { Turn, TypeChange } from '../queue/queue.ts'
 import type { Bounds } from '../task/bounds.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { TaskSpec } from '../task/task.ts'
+import { NO_USES } from '../task/uses.ts'
 
 /**
  * Refuses changes of a type that a key with bounds must not make.
@@ -33,9 +34,13 @@ export async function noLimits(): Promise<never[]> {
 
 type Reported = NonNullable<Turn['outcomes']>[number]
 
-/** Limits are used by all tenants: the uses of a task are those of its handler. @throws XQueueError `forbidden` */
-export function refuseOwnUses({ uses, byDefault = [] }: TaskSpec): void {
-  if (Object.keys(uses).length === 0 || byDefault.includes('uses')) return
+/**
+ * Limits are used by all tenants: the uses of a task are those of its handler, so a task cannot choose to have none.
+ * @throws XQueueError `forbidden`
+ */
+export function refuseOwnUses({ uses = NO_USES, byDefault }: Partial<Pick<TaskSpec, 'uses' | 'byDefault'>>): void {
+  const isChosen = byDefault ? !byDefault.includes('uses') : uses !== NO_USES
+  if (!isChosen) return
   const why = 'a key with bounds cannot choose the limits that a task uses'
   throw new XQueueError('forbidden', `${why}: omit \`uses\`, or use a key without bounds`)
 }

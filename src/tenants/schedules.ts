@@ -4,6 +4,7 @@ import { allows, allowsType, type Bounds } from '../task/bounds.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { noSchedule, type Schedule } from '../task/schedule.ts'
 import type { TenantNames } from './names.ts'
+import { refuseOwnUses } from './refusals.ts'
 
 /** Schedules with tasks within a tenant's bounds: its own, with its names, and those without a tenant. */
 export class TenantSchedules {
@@ -35,6 +36,7 @@ export class TenantSchedules {
     if ('add' in change) {
       const { id, task } = change.add
       if (!allowsType(this.#bounds, task.type)) throw unknownType(task.type, [])
+      refuseOwnUses(task)
       const group = groupWithin(this.#bounds, task.group, 'group')
       return { add: { ...change.add, id: this.#names.stored(id), task: { ...task, group } } }
     }
@@ -43,6 +45,7 @@ export class TenantSchedules {
     if ('drop' in change) return { drop: stored }
     if ('run' in change) return { run: stored }
     const { task } = change.to
+    if (task) refuseOwnUses(task)
     if (task?.group !== undefined) task.group = groupWithin(this.#bounds, task.group, 'group')
     return { alter: stored, to: change.to }
   }
