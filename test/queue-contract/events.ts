@@ -91,6 +91,20 @@ export function eventsContract(fixture: Fixture): void {
       expect((await fixture.queue.events({ after: last, max: 1 })).gap).toBe(false)
     })
 
+    it('reports a gap as soon as one event is missing', async () => {
+      await fixture.opened.cleanup()
+      await start({ eventsMax: 5 })
+      for (let index = 0; index < 10; index++) await submit()
+      const all = (await fixture.queue.events({ after: '', max: 100 })).events
+      await fixture.queue.sweep(1_000)
+      const kept = (await fixture.queue.events({ after: '', max: 100 })).events
+      expect(kept.length).toBeLessThan(all.length - 2)
+      const readWithout = (missing: number) =>
+        fixture.queue.events({ after: all.at(-kept.length - missing - 1)!.id, max: 100 })
+      expect(await readWithout(0)).toMatchObject({ events: kept, gap: false })
+      expect((await readWithout(1)).gap).toBe(true)
+    })
+
     it.each(['1.5', '0x1', '1e0', '-1', '+1', ' 1', '9'.repeat(16)])(
       'reports a gap at %j, which is no position of the store, and continues with the newest',
       async (after) => {

@@ -75,5 +75,21 @@ export function predecessorContract(fixture: Fixture): void {
       const [again] = (await claim()) as [Lease]
       expect(again.predecessors).toMatchObject([{ id: before[1]!.id, status: 'success', result: texts[1] }])
     })
+
+    it('keeps a long result for each task that has it until that one is removed', async () => {
+      const [first] = await submitAll({ payload: 'x'.repeat(5_000) })
+      const [{ task, lease: own }] = (await claim()) as [Lease]
+      const after = await submitAll({ after: [first!.id] }, { after: [first!.id], priority: 1 })
+      const outcome = { kind: 'success', result: task.payload } as const
+      await fixture.queue.turn({ worker: fixture.worker, want: 0, outcomes: [{ lease: own, outcome }] })
+      await settled()
+      const [{ lease, task: early }] = (await claim()) as [Lease]
+      await fail(lease, { retry: false })
+      expect((await fixture.queue.erase([early.id])).results[0]).toMatchObject({ outcome: 'changed' })
+      await settled()
+      const [late] = (await claim()) as [Lease]
+      expect([early.id, late.task.id]).toEqual([after[1]!.id, after[0]!.id])
+      expect(late.predecessors).toMatchObject([{ id: first!.id, status: 'success', result: task.payload }])
+    })
   })
 }

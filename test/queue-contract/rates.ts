@@ -86,6 +86,17 @@ export function ratesContract(fixture: Fixture): void {
       expect(await started()).toBe(4)
     })
 
+    it('counts no start from before it was set, as those of an earlier rate that was removed', async () => {
+      const rate = { max: 2, perMs: 1_000 }
+      await add(9)
+      for (let times = 0; times < 2; times++) {
+        await fixture.queue.configureType('t', { rate })
+        expect(await started()).toBe(2)
+        await fixture.queue.configureType('t', { rate: null })
+        expect(await started(1)).toBe(1)
+      }
+    })
+
     it('is explained, with the time of the next start', async () => {
       await limit('t', null, { rate: { max: 2, perMs: 1_000 } })
       const [, , third] = await add(4)

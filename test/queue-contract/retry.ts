@@ -39,6 +39,21 @@ export function retryContract(fixture: Fixture): void {
       expect(await lose()).toBe('failed')
     })
 
+    it('begins the queue time-out again', async () => {
+      const { id } = await submit({ queueTimeoutMs: 1_000 })
+      await fixture.queue.cancel({ ids: [id] })
+      fixture.now += 1_000
+      while ((await fixture.queue.sweep(100)).more);
+      await fixture.queue.retry({ ids: [id] })
+      expect((await fixture.queue.sweep(100)).nextAt).toBe(fixture.now + 1_000)
+      fixture.now += 999
+      await fixture.queue.sweep(100)
+      expect((await get(id)).status).toBe('pending')
+      fixture.now += 1
+      await fixture.queue.sweep(100)
+      expect(await get(id)).toMatchObject({ status: 'timeout', timeoutReason: 'queue_wait' })
+    })
+
     it('terminates by filter although tasks fail as fast as it retries them', async () => {
       await fixture.queue.submit(Array.from({ length: 1_500 }, () => completeSpec({ type: 't', maxRetry: 0 })))
       const failAll = async () => {

@@ -6,6 +6,7 @@ import { expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { elementsOf } from '../../src/store/erasure.ts'
+import { logText } from '../../src/task/log-line.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { redisCli, startRedis } from '../fixtures/redis.ts'
@@ -21,10 +22,18 @@ const handler = {
 async function runTasks(queue: Queue): Promise<string> {
   for (const type of WORKER.types) await queue.configureType(type, { handler })
   const specOf = (word: string) =>
-    completeSpec({ type: 't', payload: word, tags: { word }, idempotencyKey: word, batch: word })
+    completeSpec({ type: 't', payload: word, tags: { word }, idempotencyKey: word, batch: word, maxRetry: 1 })
   const submitted = await queue.submit([specOf(SECRET), specOf('not-a-secret')])
   const ids = submitted.map(({ task }) => task.id)
   await queue.submit([completeSpec({ type: 'u', after: [ids[0]!] }), completeSpec({ type: 't', after: [ids[0]!] })])
+  const failed = await queue.turn({ worker: WORKER, want: 2, types: ['t'] })
+  await queue.turn({
+    ...{ worker: WORKER, want: 0 },
+    logs: failed.leases.map(({ lease, task }) => ({ lease, lines: [logText(0, 'info', task.payload as string, '')] })),
+    outcomes: failed.leases.map(({ lease, task }) => {
+      return { lease, outcome: { kind: 'failure', error: task.payload as string, retry: true, delayMs: 0 } as const }
+    }),
+  })
   const { leases } = await queue.turn({ worker: WORKER, want: 2, types: ['t'] })
   const wordOf = new Map(leases.map(({ lease, task }) => [lease, task.payload]))
   await queue.turn({

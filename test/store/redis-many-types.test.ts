@@ -117,6 +117,21 @@ it('checks in a sweep which types may start again, in case the previous version 
   expect((await claim()).map(({ task }) => task.type)).toEqual(few.slice(0, 2))
 })
 
+it('returns a task whose lease has expired among many types in time, although another of its type was canceled', async () => {
+  await declare()
+  let now = Date.now()
+  const own = await openTestQueue(redis.url, { clock: () => now })
+  const type = types[5]!
+  const [lost, canceled] = await own.submit([1, 2].map((payload) => completeSpec({ type, payload })))
+  await own.turn({ worker: WORKER, want: 1, leaseMs: 1_000 })
+  await own.turn({ worker: WORKER, want: 1, leaseMs: 60_000 })
+  await own.cancel({ ids: [canceled!.task.id] })
+  now += 1_000
+  await own.sweep(1_000)
+  const found = await own.get([lost!.task.id, canceled!.task.id])
+  expect(found.map((task) => task!.status)).toEqual(['pending', 'processing'])
+})
+
 it('wakes a turn that waits for one of many types', async () => {
   await queue.configureType(types[5]!, { declared: true })
   const waiting = queue.turn({ worker: WORKER, want: 1, waitMs: 60_000 })

@@ -56,6 +56,17 @@ it('restores tasks with their ids, once, in the order of lists and of age', asyn
   expect(next.id > tasks.at(-1)!.id).toBe(true)
 })
 
+it('gives new tasks later ids than restored ones of a machine whose clock was ahead', async () => {
+  const ahead = (await openStore(redis.url, { clock: () => Date.now() + 60_000 }, readNamed)) as State
+  const specs = [1, 2].map((payload) => completeSpec({ type: 'a', payload }))
+  const tasks = (await ahead.submit(specs)).map(({ task }) => task)
+  await ahead.close()
+  await loseAll()
+  expect(await state.restore(tasks.map(remember))).toEqual(['restored', 'restored'])
+  const [next] = await submit([{ payload: 3 }])
+  expect(next!.id > tasks.at(-1)!.id).toBe(true)
+})
+
 it('restores finished tasks unchanged, with their idempotency keys', async () => {
   const [task] = await submit([{ payload: 1, idempotencyKey: 'k' }])
   const { leases } = await state.turn({ worker: WORKER, want: 1 })
