@@ -70,6 +70,23 @@ it('with the same key at the same time create one task', async () => {
   expect(new Set((await Promise.all(submits)).map(({ id }) => id)).size).toBe(1)
 })
 
+it('repeat a shared call whose answer is lost only if each of its tasks has a key', async () => {
+  const submitAll = async (...keys: (string | undefined)[]) => {
+    proxy.calls.length = 0
+    const loses = () => proxy.calls.filter(({ path }) => path.endsWith('/batch')).length === 1
+    proxy.handle = (call) => (call.path.endsWith('/batch') && loses() ? call.lose('answer') : call.forward())
+    const one = (idempotencyKey?: string) =>
+      client.submit('example', { duration: 1 }, { delay: 60, ...(idempotencyKey && { idempotencyKey }) })
+    const submits = await Promise.allSettled(keys.map(one))
+    const bodies = proxy.calls.filter(({ path }) => path.endsWith('/batch')).map(({ body }) => body)
+    return { submits: submits.slice(1).map(({ status }) => status), calls: bodies.length }
+  }
+  const key = (name: string) => `${name}-${Math.random()}`
+  const keyed = await submitAll(key('a'), key('b'), key('c'))
+  expect(keyed).toEqual({ submits: ['fulfilled', 'fulfilled'], calls: 2 })
+  expect(await submitAll(key('a'), key('b'), undefined)).toEqual({ submits: ['rejected', 'rejected'], calls: 1 })
+})
+
 it('are not delayed by a call without an answer', async () => {
   proxy.handle = (call) => {
     if (!call.body.includes('"duration":0')) call.forward()

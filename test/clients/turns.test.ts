@@ -71,6 +71,22 @@ describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (languag
     await ended(await submit(5))
   })
 
+  it('send the lines of the log again after the call was lost', async () => {
+    await start()
+    let lost = 0
+    between.handle = (call) => {
+      if (call.body.includes('"logs"') && lost < 2) {
+        lost += 1
+        call.lose('call')
+      } else call.forward()
+    }
+    const id = await server.submit('talks', 0)
+    await server.until(id, { status: 'success' })
+    expect(lost).toBe(2)
+    const { lines } = (await server.call('GET', `/tasks/${id}/logs`)).body
+    expect(lines.map(({ message }: { message: string }) => message)).toEqual(['begun', 'odd', 'done'])
+  })
+
   // The TypeScript worker came after turns.
   if (language === 'typescript') return
 

@@ -1,5 +1,8 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { DatabaseSync } from 'node:sqlite'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: answers, compared field by field
@@ -186,6 +189,35 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
       expect((await turn({ types: [type], max: 1, wait: '1s' })).leases[0]?.task.id).toBe(id),
     )
     expect(await task(id)).toMatchObject({ attempts: 0, worker_id: expect.not.stringContaining('gone') })
+  })
+
+  /** Lets the store change nothing until the returned function is called. */
+  function blockStore(): () => void {
+    if (store === 'Redis') {
+      redisCli(redis.port, 'CLIENT', 'PAUSE', '60000', 'WRITE')
+      return () => redisCli(redis.port, 'CLIENT', 'UNPAUSE')
+    }
+    const lock = new DatabaseSync(guarded.queue.url.slice('sqlite:'.length))
+    lock.exec('BEGIN IMMEDIATE')
+    return () => lock.close()
+  }
+
+  it('releases the tasks that it claims with outcomes for a worker that has disconnected meanwhile', async () => {
+    const [taken] = await leases(1)
+    const { type } = taken.task
+    const { id } = (await guarded.as(operator).call('POST', '/tasks', { type })).body
+    const unblock = blockStore()
+    const socket = connect(Number(new URL(guarded.url).port), '127.0.0.1')
+    socket.on('error', () => undefined).resume()
+    const body = JSON.stringify({ outcomes: [{ lease: taken.lease }], types: [type], max: 1, worker_id: 'gone' })
+    const head = ['POST /api/v1/tasks/turn HTTP/1.1', 'Host: x', `Authorization: Bearer ${worker}`]
+    const rest = ['Content-Type: application/json', `Content-Length: ${body.length}`]
+    socket.end(`${[...head, ...rest].join('\r\n')}\r\n\r\n${body}`)
+    await once(socket, 'close')
+    unblock()
+    await vi.waitFor(async () => expect((await task(taken.task.id)).status).toBe('success'))
+    const next = (await turn({ types: [type], max: 1, wait: '20s' })).leases
+    expect(next[0]?.task).toMatchObject({ id, attempts: 0 })
   })
 
   it('bounds its lists, and its answer in bytes', async () => {

@@ -189,6 +189,24 @@ class ConcurrentSubmissions(unittest.TestCase):
             self.assertEqual(outcomes[2].id, keyed.id)
             self.assertEqual(outcomes[4].errors[0]["path"], "priority")
 
+    def test_share_a_call_that_is_repeatable_only_if_each_has_a_key(self):
+        post, shared = self.client._submissions._post, []
+
+        def noted(path, content, is_repeatable, headers):
+            if path == "/tasks/batch":
+                have_keys = all("idempotency_key" in task for task in json.loads(content)["tasks"])
+                shared.append((have_keys, is_repeatable))
+            return post(path, content, is_repeatable, headers)
+
+        self.client._submissions._post = noted
+        self.submit_at_once(*[self.submission(number, idempotency_key=str(uuid4())) for number in range(30)])
+        self.assertEqual(set(shared), {(True, True)})
+        shared.clear()
+        keys = [{"idempotency_key": str(uuid4())} if number % 2 else {} for number in range(30)]
+        self.submit_at_once(*[self.submission(number, **key) for number, key in enumerate(keys)])
+        self.assertIn((False, False), shared)
+        self.assertNotIn((False, True), shared)
+
     def test_all_hear_of_a_server_that_is_away(self):
         self.client._submissions._post = lambda *_: Client("http://127.0.0.1:9", patience=0)._post(*_)
         self.client._patience = 0
