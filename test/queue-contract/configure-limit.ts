@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import type { LimitChange } from '../../src/queue/queue.ts'
 import type { Outcome } from '../../src/task/outcome.ts'
 import type { Uses } from '../../src/task/uses.ts'
 import { type Fixture, WORKER } from './fixture.ts'
@@ -281,6 +282,20 @@ export function configureLimitContract(fixture: Fixture): void {
       expect(await next()).toBe('')
       fixture.now += 1
       expect(await next()).toBe('b')
+    })
+
+    it.each<[string, LimitChange]>([
+      ['rate', { rate: null }],
+      ['limit of the name', { remove: true }],
+    ])('counts no units from before it was set, as those of an earlier %s', async (_, ending) => {
+      for (const name of ['a', 'b']) {
+        await set('tokens', { rate: { max: 100, perMs: 60_000 } })
+        await add(name, { tokens: 100 })
+        const [lease] = await claim(9)
+        expect(lease?.task.payload).toBe(name)
+        await succeed(lease!.lease)
+        await set('tokens', ending)
+      }
     })
 
     it('is corrected by the units that a task reports to have used', async () => {

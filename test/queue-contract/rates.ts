@@ -92,6 +92,8 @@ export function ratesContract(fixture: Fixture): void {
       for (let times = 0; times < 2; times++) {
         await fixture.queue.configureType('t', { rate })
         expect(await started()).toBe(2)
+        fixture.now += 600
+        expect(await started()).toBe(0)
         await fixture.queue.configureType('t', { rate: null })
         expect(await started(1)).toBe(1)
       }
