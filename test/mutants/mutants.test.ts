@@ -36,6 +36,7 @@ it.each([
   ],
   ["throw new Error('a' + b)", [';']],
   ["logger.warn({ a }, 'text')", []],
+  ['const f = () => { return undefined }', []],
   ['type A = B extends true ? 1 : 2', []],
 ])('changes %s by the operators that are usual', (text, expected) => {
   expect(applied(text, mutantsOfTypeScript(text)).sort()).toEqual([...expected].sort())

@@ -19,7 +19,7 @@ export interface Change extends Omit<Mutant, 'file' | 'line'> {}
 
 /** The parts in which a fault costs users most; the adapters to the outside have tests of other kinds. */
 const SOURCES = [
-  'src/{task,queue,worker,access,server}/**/*.ts',
+  'src/{task,queue,tenants,worker,remote,client,access,server}/**/*.ts',
   'src/store/*.ts',
   'src/store/{sqlite,redis,kafka}/**/*.{ts,lua,sql}',
 ]

@@ -136,9 +136,11 @@ const OPERATORS: Readonly<Record<string, (node: Node, parent: Node, text: string
   MemberExpression: optional,
   CallExpression: optional,
   ThrowStatement: (node) => [['no throw', node, ';']],
-  // The literals `false` and `null` are changed as such, or mean the same.
+  // The literals `false` and `null` are changed as such, or mean the same, as `undefined` does.
   ReturnStatement: ({ argument }) =>
-    argument && !argument.raw?.match(/^(?:false|null)$/) ? [['no result', argument, 'undefined as never']] : [],
+    !argument || /^(?:false|null|undefined)$/.test(argument.raw ?? argument.name ?? '')
+      ? []
+      : [['no result', argument, 'undefined as never']],
   Literal: (node) => (typeof node.value === 'boolean' ? [['literal', node, String(!node.value)]] : []),
   UnaryExpression: ({ operator, argument, ...node }, parent, text) =>
     operator !== '!' || parent.type === 'IfStatement'
