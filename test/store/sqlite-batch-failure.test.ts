@@ -27,6 +27,14 @@ it('fails only the call that SQLite cannot execute, of those that share a transa
   expect((await queue.list({ limit: 10 })).tasks).toHaveLength(4)
 })
 
+it('also carries out a call that arrives while the calls of a failed transaction are repeated one by one', async () => {
+  const submit = () => queue.submit([completeSpec({ type: 't' })])
+  const last = submit().then(submit)
+  await expect(queue.keys({ add: { id: { not: 'text' } } as never })).rejects.toThrow()
+  await last
+  expect((await queue.list({ limit: 10 })).tasks).toHaveLength(2)
+})
+
 it('believes nothing of a transaction that was rolled back: types', async () => {
   const limits = { groupConcurrency: null, rate: null, retry: RETRY_DEFAULTS, payloadSchema: null, defaults: {} }
   const handlers = new Map([['new', { ...limits, maxConcurrency: { not: 'a number' } as never }]])
