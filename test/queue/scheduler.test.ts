@@ -73,3 +73,22 @@ it('confirms an existing schedule, because its first process may have ended befo
   expect(changes[0]!.to).toBeUndefined()
   expect(await queue.schedules()).toEqual([schedule])
 })
+
+it('confirms the removal of a schedule whose first answer was lost', async () => {
+  await queue.schedules({ add: spec('a') })
+  const documents = store.documents.bind(store)
+  store.documents = async (step: DocumentsStep) => {
+    // The store has carried it out, and a new connection repeats it.
+    if (step.changes) await documents(step)
+    return documents(step)
+  }
+  expect(await queue.schedules({ drop: 'a' })).toEqual([])
+  await expect(queue.schedules({ drop: 'a' })).rejects.toMatchObject({ code: 'not_found' })
+})
+
+it('says that more is due after as many ticks as one step handles', async () => {
+  for (const id of ['a', 'b', 'c']) await queue.schedules({ add: spec(id) })
+  now += MINUTE
+  expect(await queue.sweep(3)).toMatchObject({ changed: 3, more: true })
+  expect(await queue.sweep(3)).toMatchObject({ changed: 0, more: false })
+})
