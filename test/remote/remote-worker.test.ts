@@ -3,8 +3,16 @@ import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
-import { createClient, defineHandlers, type Log, startWorker, type TaskWith } from '../../src/index.ts'
-import { completeSpec } from '../../src/task/task.ts'
+import {
+  createClient,
+  defineHandlers,
+  type HandlerContext,
+  type Log,
+  startWorker,
+  type TaskWith,
+} from '../../src/index.ts'
+import { RemoteSource } from '../../src/remote/remote-source.ts'
+import { completeSpec, TASK_LIMITS } from '../../src/task/task.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { HttpProxy } from '../fixtures/http-proxy.ts'
 import { endAtExit } from '../fixtures/processes.ts'
@@ -124,6 +132,27 @@ it('keeps the call that waits for tasks open while it reports', async () => {
   await vi.waitFor(async () => expect((await client().get(id)).status).toBe('canceled'), 10_000)
   expect(await client().result(await client().submit('remote', 4))).toBe(8)
   between.stop()
+})
+
+it('holds its leases by the clock of the server, which may be an hour behind its own', async () => {
+  const between = await HttpProxy.start(server.url)
+  between.handle = (call) => call.forward(3_600_000)
+  const held = { run: (_task: TaskWith<null>, { lease }: HandlerContext) => lease.isHeld() }
+  await using _ = await worker({ server: between.url, handlers: { held } })
+  expect(await client().result(await client().submit('held' as never, null as never))).toBe(true)
+  between.stop()
+})
+
+it('is told with its code why the server refuses an outcome', async () => {
+  const source = new RemoteSource({ url: server.url, key })
+  const identity = { id: 'direct', host: '', pid: 0, types: ['long'], concurrency: 1, startedAt: 0 }
+  await source.register(identity)
+  const task = await client().submit('long' as never, null as never)
+  const { leases } = await source.turn({ worker: identity, want: 1 })
+  const result = 'x'.repeat(TASK_LIMITS.resultBytesMax)
+  const outcomes = [{ lease: leases[0]!.lease, outcome: { kind: 'success', result } as const }]
+  await expect(source.turn({ worker: identity, want: 0, outcomes })).rejects.toMatchObject({ code: 'too_large' })
+  await client().cancel(task.id)
 })
 
 it('declares the settings of its handlers, which an operator can overrule', async () => {

@@ -1,0 +1,83 @@
+import { expect, it } from 'vitest'
+import type { Changed } from '../../src/queue/queue.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { BoundedQueue } from '../../src/tenants/bounded.ts'
+import { startRedis } from '../fixtures/redis.ts'
+import { openTestQueue } from '../fixtures/server.ts'
+
+const ENGINES: Record<string, () => Promise<string>> = {
+  SQLite: async () => 'sqlite::memory:',
+  Redis: async () => (await startRedis()).url,
+}
+
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 3, startedAt: 0 }
+
+it.each(Object.entries(ENGINES))(
+  'changes all tasks of several types within bounds, more of each than one step does, on %s',
+  async (_name, url) => {
+    const queue = await openTestQueue(await url())
+    const types = ['mail-a', 'mail-b', 'other']
+    const ids: string[] = []
+    for (const type of types) {
+      await queue.configureType(type, { declared: true })
+      for (const count of [1_000, 300]) {
+        const submitted = await queue.submit(Array.from({ length: count }, () => completeSpec({ type })))
+        if (type !== 'other') ids.push(...submitted.map(({ task }) => task.id))
+      }
+    }
+    const tenant = new BoundedQueue(queue, { types: ['mail-*'], groups: null })
+    const changeAll = async (change: 'cancel' | 'retry') => {
+      const found: string[] = []
+      for (let before: Changed['next'] = null; ; ) {
+        const { results, next }: Changed = await tenant[change]({ filter: {}, ...(before === null ? {} : { before }) })
+        found.push(...results.map(({ id }) => id))
+        if (next === null) return found.sort()
+        before = next
+      }
+    }
+    expect(await changeAll('cancel')).toEqual(ids.toSorted())
+    expect(await changeAll('retry')).toEqual(ids.toSorted())
+    const { counts } = await queue.stats()
+    expect([counts.pending, counts.canceled]).toEqual([3_900, 0])
+  },
+)
+
+it.each(Object.entries(ENGINES))('counts only tasks of the own groups as ahead, on %s', async (_name, url) => {
+  const queue = await openTestQueue(await url())
+  await queue.configureType('t', { declared: true })
+  await queue.turn({ worker: WORKER, want: 0 })
+  const specs = ['foreign', 'own', 'own', 'foreign', 'own'].map((group) => completeSpec({ type: 't', group }))
+  const ids = (await queue.submit(specs)).map(({ task }) => task.id)
+  const tenant = new BoundedQueue(queue, { types: ['t'], groups: ['own'] })
+  const explained = await Promise.all([ids[1]!, ids[2]!, ids[4]!].map((id) => tenant.explain(id)))
+  expect(explained.map((one) => [one!.reason, one!.ahead])).toEqual([
+    ['ready', 0],
+    ['behind', 1],
+    ['behind', 2],
+  ])
+})
+
+it.each(Object.entries(ENGINES))('hides the tasks of other groups that hold a limit, on %s', async (_name, url) => {
+  const queue = await openTestQueue(await url())
+  await queue.configureType('t', { declared: true, maxConcurrency: 2 })
+  const specs = ['foreign', 'own', 'own'].map((group) => completeSpec({ type: 't', group }))
+  const ids = (await queue.submit(specs)).map(({ task }) => task.id)
+  await queue.turn({ worker: WORKER, want: 2 })
+  const tenant = new BoundedQueue(queue, { types: ['t'], groups: ['own'] })
+  const { reason, holders, until } = (await tenant.explain(ids[2]!))!
+  expect({ reason, holders, until }).toMatchObject({
+    reason: 'limit_reached',
+    holders: [{ taskId: ids[1] }],
+    until: null,
+  })
+})
+
+it.each(Object.entries(ENGINES))('lists the own tasks behind many of other groups, on %s', async (_name, url) => {
+  const queue = await openTestQueue(await url())
+  await queue.configureType('t', { declared: true })
+  const own = ['a', 'b'].map((group) => completeSpec({ type: 't', group }))
+  const foreign = Array.from({ length: 6 }, () => completeSpec({ type: 't', group: 'foreign' }))
+  await queue.submit([...own, ...foreign])
+  const tenant = new BoundedQueue(queue, { types: ['t'], groups: ['a', 'b'] })
+  expect((await tenant.list({ limit: 3 })).tasks.map(({ group }) => group).sort()).toEqual(['a', 'b'])
+})
