@@ -160,7 +160,6 @@ const FIELDS = {
 
 /** @throws XQueueError `invalid_request` */
 export function timingOf({ cron, timezone, every }: TimingInput): Timing {
-  if (cron !== undefined && every !== undefined) throw invalidField('every', 'cannot be given together with cron')
   if (cron !== undefined) {
     const timing = { cron, timezone: timezone ?? TIMEZONE_DEFAULT }
     checkCron(timing.cron, timing.timezone)
