@@ -110,7 +110,8 @@ it('names the missing scope, and how to fix it', async () => {
     scopes: ['read'],
     detail: expect.stringContaining('only-read has read'),
   })
-  const wrong = { 'Basic x': 'must be `Bearer KEY`', 'Bearer x': 'begin with xq_', 'Bearer xq_x': 'was revoked' }
+  const malformed = { 'Basic x': 'must be `Bearer KEY`', [`Digest ${keys.read}`]: 'must be `Bearer KEY`' }
+  const wrong = { ...malformed, 'Bearer x': 'begin with xq_', 'Bearer xq_x': 'was revoked' }
   for (const [header, detail] of Object.entries({ ...wrong, 'Bearer a.b.c': 'are not accepted here' })) {
     const answer = await ask({ Authorization: header })
     expect(answer).toMatchObject({ status: 401, challenge: 'Bearer realm="xqueue", error="invalid_token"' })

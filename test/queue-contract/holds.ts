@@ -84,6 +84,17 @@ export function holdsContract(fixture: Fixture): void {
       expect(await claim(9)).toHaveLength(2)
     })
 
+    it('that an operator has ended stays ended when the clock is set back', async () => {
+      await fixture.queue.configureLimit('gpu', { max: 1 })
+      for (const holdMs of [5_000, 0]) {
+        await operate(holdMs)
+        await fixture.queue.configureLimit('gpu', { holdMs })
+      }
+      fixture.now -= 1_000
+      expect(await heldUntil()).toBeNull()
+      expect(await fixture.queue.limits({ names: ['gpu'] })).toMatchObject([{ heldUntil: null }])
+    })
+
     it('is not started by a lost lease', async () => {
       await submit()
       const [first] = await claim()
