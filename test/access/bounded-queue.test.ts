@@ -10,6 +10,7 @@ const ENGINES: Record<string, () => Promise<string>> = {
   Redis: async () => (await startRedis()).url,
 }
 
+const SUCCESS = { kind: 'success', result: null } as const
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 3, startedAt: 0 }
 
 it.each(Object.entries(ENGINES))(
@@ -80,4 +81,34 @@ it.each(Object.entries(ENGINES))('lists the own tasks behind many of other group
   await queue.submit([...own, ...foreign])
   const tenant = new BoundedQueue(queue, { types: ['t'], groups: ['a', 'b'] })
   expect((await tenant.list({ limit: 3 })).tasks.map(({ group }) => group).sort()).toEqual(['a', 'b'])
+})
+
+it.each(Object.entries(ENGINES))('counts the own tasks of a type with other groups, on %s', async (_name, url) => {
+  const queue = await openTestQueue(await url())
+  await queue.configureType('t', { declared: true })
+  for (const group of ['foreign', 'own']) {
+    await queue.submit([completeSpec({ type: 't', group })])
+    const { leases } = await queue.turn({ worker: WORKER, want: 1 })
+    await queue.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome: SUCCESS }] })
+  }
+  for (const group of ['foreign', 'own']) {
+    await queue.submit([completeSpec({ type: 't', group }), completeSpec({ type: 't', group, delayMs: 60_000 })])
+  }
+  const tenant = new BoundedQueue(queue, { types: ['t'], groups: ['own'] })
+  const [type] = await tenant.types()
+  const counted = { pending: 2, delayed: 1, processing: 0, throughput: 1 / 60 }
+  expect(type).toMatchObject(counted)
+  const { counts, delayed, throughput } = await tenant.stats()
+  expect({ ...counts, delayed, throughput }).toMatchObject({ ...counted, success: 1, failed: 0 })
+})
+
+it('names the groups of a key, and no more than ten of them, where a group is refused', async () => {
+  const queue = await openTestQueue('sqlite::memory:')
+  await queue.configureType('t', { declared: true })
+  const submit = (groups: readonly string[]) =>
+    new BoundedQueue(queue, { types: null, groups }).submit([completeSpec({ type: 't', group: 'x' })])
+  const groups = Array.from({ length: 11 }, (_, n) => `g${n}`)
+  const some = groups.slice(0, 10)
+  await expect(submit(some)).rejects.toThrow(/is "x" and must be one of g0, g1, .*, g9$/)
+  await expect(submit(groups)).rejects.toThrow(/ g9, …$/)
 })
