@@ -29,6 +29,17 @@ export function explainContract(fixture: Fixture): void {
       expect(await fixture.queue.explain('none')).toBeNull()
     })
 
+    it('names limits only in the way of a task that is ready', async () => {
+      const { id } = await submit()
+      await claim()
+      const ready = await submit()
+      const others = [id, (await submit({ delayMs: 9 })).id, (await submit({ after: [id] })).id]
+      const limitsOf = async (one: string) => (await fixture.queue.explain(one))!.limits.map(({ reason }) => reason)
+      await fixture.queue.configureType('t', { paused: true })
+      expect(await limitsOf(ready.id)).toEqual(['paused'])
+      for (const other of others) expect(await limitsOf(other)).toEqual([])
+    })
+
     it('counts the tasks that run before one, also those that were given back', async () => {
       const ids: string[] = []
       for (const group of [null, null, null, 'g', null]) ids.push((await submit({ group })).id)
