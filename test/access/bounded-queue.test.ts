@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest'
 import type { Changed } from '../../src/queue/queue.ts'
+import { logText } from '../../src/task/log-line.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { BoundedQueue } from '../../src/tenants/bounded.ts'
 import { startRedis } from '../fixtures/redis.ts'
@@ -83,6 +84,19 @@ it.each(Object.entries(ENGINES))('lists the own tasks behind many of other group
   expect((await tenant.list({ limit: 3 })).tasks.map(({ group }) => group).sort()).toEqual(['a', 'b'])
 })
 
+it.each(Object.entries(ENGINES))(
+  'lists the tasks of all types that begin as the bounds say, on %s',
+  async (_name, url) => {
+    const queue = await openTestQueue(await url())
+    for (const type of ['mail-a', 'mail-b', 'other']) {
+      await queue.configureType(type, { declared: true })
+      await queue.submit([completeSpec({ type })])
+    }
+    const tenant = new BoundedQueue(queue, { types: ['mail-*'], groups: null })
+    expect((await tenant.list({ limit: 9 })).tasks.map(({ type }) => type).sort()).toEqual(['mail-a', 'mail-b'])
+  },
+)
+
 it.each(Object.entries(ENGINES))('counts the own tasks of a type with other groups, on %s', async (_name, url) => {
   const queue = await openTestQueue(await url())
   await queue.configureType('t', { declared: true })
@@ -111,4 +125,16 @@ it('names the groups of a key, and no more than ten of them, where a group is re
   const some = groups.slice(0, 10)
   await expect(submit(some)).rejects.toThrow(/is "x" and must be one of g0, g1, .*, g9$/)
   await expect(submit(groups)).rejects.toThrow(/ g9, …$/)
+})
+
+it('passes lines of a log on once, in a call that could wait for tasks', async () => {
+  const queue = await openTestQueue('sqlite::memory:')
+  await queue.configureType('t', { declared: true })
+  const tenant = new BoundedQueue(queue, { types: ['t'], groups: ['own'] })
+  const [submitted] = await tenant.submit([completeSpec({ type: 't', group: 'own' })])
+  const turn = { worker: WORKER, want: 1, signal: new AbortController().signal }
+  const { lease } = (await tenant.turn(turn)).leases[0]!
+  const line = logText(1_700_000_000_000, 'info', 'once', '')
+  await tenant.turn({ ...turn, waitMs: 500, logs: [{ lease, lines: [line] }] })
+  expect((await tenant.logs(submitted!.task.id, 0, 9))!.lines).toHaveLength(1)
 })

@@ -137,6 +137,21 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('d1 -1 e1 d2')
     })
 
+    it('with one waiting task take turns with tasks of no group', async () => {
+      await add('-1 -2 a1')
+      expect(await next(1)).toBe('-1')
+      expect(await next(1)).toBe('a1')
+      expect(await next(1)).toBe('-2')
+    })
+
+    it('with several waiting tasks count as ahead of others, also when none has only one', async () => {
+      const ids = await add('a1 a2 a3 b1 b2 b3')
+      const ahead = async () => Promise.all(ids.map(async (id) => (await fixture.queue.explain(id))!.ahead))
+      expect(await ahead()).toEqual([0, 2, 4, 1, 3, 5])
+      await fixture.queue.sweep(100)
+      expect(await ahead()).toEqual([0, 2, 4, 1, 3, 5])
+    })
+
     it('with one waiting task are listed in the order of their tasks, page by page', async () => {
       await add('a1 b1 -1 b2 c1 d1')
       const pages: string[] = []

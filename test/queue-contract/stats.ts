@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { Fixture } from './fixture.ts'
 
 export function statsContract(fixture: Fixture): void {
-  const { submit, claim, fail } = fixture
+  const { submit, claim, fail, succeed } = fixture
 
   describe('stats', () => {
     it('counts every task under its status at each transition', async () => {
@@ -18,6 +18,19 @@ export function statsContract(fixture: Fixture): void {
       expect(await counts()).toMatchObject({ pending: 2, failed: 0 })
       await fixture.queue.cancel({ filter: {} })
       expect(await counts()).toMatchObject({ pending: 0, canceled: 2 })
+    })
+
+    it('has the throughput of about the last minute', async () => {
+      for (let n = 1; n <= 3; n++) {
+        await submit()
+        const [lease] = await claim()
+        await succeed(lease!.lease)
+        fixture.now += 10_000
+        await fixture.queue.sweep(100)
+        expect((await fixture.queue.stats()).throughput).toBe(n / 60)
+      }
+      fixture.now += 120_000
+      expect((await fixture.queue.stats()).throughput).toBe(0)
     })
   })
 }

@@ -97,6 +97,12 @@ describe('POST /tasks', () => {
     expect((await post('/tasks', 'type=plain', { 'content-type': 'application/x-www-form-urlencoded' })).status).toBe(
       415,
     )
+    const body = Buffer.from('{"type":"plain"}')
+    const bare = await fetch(`${server.url}/api/v1/tasks`, { method: 'POST', body })
+    expect([bare.status, await bare.json()]).toMatchObject([
+      415,
+      { detail: expect.stringContaining('no Content-Type') },
+    ])
   })
 })
 
