@@ -280,6 +280,20 @@ export function flowsContract(fixture: Fixture): void {
       expect(only(await claim()).predecessors).toMatchObject([{ id: a!.id, status: 'success', result: 1 }])
     })
 
+    it('returns the same task for its idempotency key, also when it has ended and its predecessor was erased', async () => {
+      const [a] = await submitAll({})
+      const spec = { after: [a!.id], idempotencyKey: 'k' }
+      const first = await submit(spec)
+      for (const _ of [a, first]) {
+        await succeed(only(await claim()).lease)
+        await settled()
+      }
+      await fixture.queue.erase([a!.id])
+      expect(await get(a!.id)).toBeNull()
+      const again = await fixture.queue.submit([completeSpec({ type: 't', ...spec })])
+      expect(again[0]).toMatchObject({ existing: true, task: { id: first.id } })
+    })
+
     it('cancels the successors of a task that retention removes, and refuses to retry them', async () => {
       await fixture.opened.cleanup()
       await fixture.start({ retention: { ageMs: 1_000, countMax: 1_000 } })

@@ -70,6 +70,21 @@ export function ratesContract(fixture: Fixture): void {
       expect(await started()).toBe(1)
     })
 
+    it('counts the starts of its type apart from those of others', async () => {
+      const rate = { max: 2, perMs: 10_000 }
+      for (const type of ['t', 'u']) {
+        await limit(type, null, { rate })
+        await add(3, { type })
+      }
+      const startedOf = async (type: string) =>
+        (await fixture.queue.turn({ worker: WORKER, types: [type], want: 1 })).leases.length
+      expect(await startedOf('t')).toBe(1)
+      fixture.now += 5_000
+      expect(await startedOf('u')).toBe(1)
+      fixture.now += 11_000
+      expect([await startedOf('t'), await startedOf('t')]).toEqual([1, 1])
+    })
+
     it('can change at run time, and prefers the operator to the handler', async () => {
       await add(9)
       expect((await limit('t', null, { rate: { max: 1, perMs: 5_000 } })).rate).toEqual({ max: 1, perMs: 5_000 })

@@ -143,7 +143,7 @@ it('holds its leases by the clock of the server, which may be an hour behind its
   between.stop()
 })
 
-it('is told with its code why the server refuses an outcome', async () => {
+it('receives the code of a refusal of an outcome', async () => {
   const source = new RemoteSource({ url: server.url, key })
   const identity = { id: 'direct', host: '', pid: 0, types: ['long'], concurrency: 1, startedAt: 0 }
   await source.register(identity)

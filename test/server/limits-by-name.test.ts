@@ -47,6 +47,17 @@ describe('limits by name', () => {
     await Promise.all([...taken, ...(await consume({ max: 9 }))].map(complete))
   })
 
+  it('do not arrive on an event stream that asks for statistics only', async () => {
+    await put('type:plain', { max: 3 })
+    const stop = new AbortController()
+    const { body } = await fetch(`${server.url}/api/v1/events?stats=true`, { signal: stop.signal })
+    const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
+    let text = ''
+    while ((text.match(/event: stats/g)?.length ?? 0) < 2) text += (await reader.read()).value
+    expect(text).not.toContain('event: limit')
+    stop.abort()
+  })
+
   it('arrive on an event stream that asks for them: all at first, then each change', async () => {
     await put('type:plain', { max: 3 })
     const stop = new AbortController()
