@@ -118,7 +118,7 @@ const SQLITE: readonly Entry[] = [
   ['predecessors go with their task', 'remove', /if \(row\.depends === 1\) .*\n/, '\n'],
   ['a rate forgets old starts', 'add', /\S+run\('trimStarts', .*\)/, ''],
   ['calls of unused keys are forgotten', 'count', /this\.forgetIdle\(.*\)/, ''],
-  ['gone workers are forgotten', 'do', /\S+run\('dropWorkersUnseen', .*\)/, ''],
+  ['gone workers are forgotten', 'forgetWorkers', /\S+run\('dropWorkersUnseen', .*\)/, ''],
   ['empty groups are forgotten', 'do', /groups\.drop\(max\)/, '0'],
   ['a named limit holds', 'room', /max - this\.#inUse\.of/, 'max + 1 - this.#inUse.of'],
   ['a named limit counts units', 'add', /uses\[limit\]! \* /, ''],
