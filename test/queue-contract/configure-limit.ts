@@ -298,6 +298,18 @@ export function configureLimitContract(fixture: Fixture): void {
       }
     })
 
+    it('counts what a key has started before it returns to the settings of all keys', async () => {
+      await set('tenant/*', { rate: { max: 1, perMs: 60_000 } })
+      await add('a', { 'tenant/x': 1 })
+      await succeed((await claim())[0]!.lease)
+      await set('tenant/x', { paused: true })
+      await set('tenant/x', { remove: true })
+      await add('b', { 'tenant/x': 1 })
+      expect(await next()).toBe('')
+      fixture.now += 60_000
+      expect(await next()).toBe('b')
+    })
+
     it('is corrected by the units that a task reports to have used', async () => {
       await set('tokens', { rate: { max: 100, perMs: 60_000 } })
       await add('a', { tokens: 90 })

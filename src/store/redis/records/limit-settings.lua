@@ -73,7 +73,9 @@ function limit_settings.write(step, one)
   end
   put(KEY.limits, name, one.after)
   put(KEY.limits_now, '@' .. name, one.held)
-  if one.after == '' or not limits.unpack(one.after).rate_max then call('DEL', prefix .. KEY.limit_starts .. name) end
+  -- After a removal, the rate of all keys may be in force again.
+  local in_force = limits.read_settings(step, { name })[1]
+  if in_force == '' or not limits.unpack(in_force).rate_max then call('DEL', prefix .. KEY.limit_starts .. name) end
   local kind, group = limits.group_in(name)
   if kind then return apply_to_group(step, kind, group) end
   limits.touch(step, name)

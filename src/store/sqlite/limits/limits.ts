@@ -180,8 +180,9 @@ export class Limits {
       if (!before) throw unknownLimit(name)
       if (this.#isInUse(name)) throw limitInUse(name)
       this.#database.run('dropLimit', name)
-      this.#database.run('dropStarts', UNITS_OF + name)
       this.#forget(name)
+      // The rate of all keys may be in force for it again.
+      if (!this.#settings(name)?.rate) this.#database.run('dropStarts', UNITS_OF + name)
     } else {
       if (!before && !createsLimit(change)) this.#refuseStranger(name)
       if (!before && isOnlyHold(change)) {
