@@ -50,10 +50,10 @@ export function refuseOwnUses({ uses = NO_USES, byDefault }: Partial<Pick<TaskSp
  * failed attempt, and a reported usage has no effect.
  */
 export function withoutHold({ lease, outcome }: Reported): Reported {
-  if ('usage' in outcome) {
-    const { usage: _, ...rest } = outcome
-    return { lease, outcome: rest }
+  if (outcome.kind === 'held') {
+    return { lease, outcome: { kind: 'failure', error: outcome.error, retry: true, delayMs: outcome.holdMs } }
   }
-  if (outcome.kind !== 'held') return { lease, outcome }
-  return { lease, outcome: { kind: 'failure', error: outcome.error, retry: true, delayMs: outcome.holdMs } }
+  if (!('usage' in outcome)) return { lease, outcome }
+  const { usage: _, ...rest } = outcome
+  return { lease, outcome: rest }
 }
