@@ -138,3 +138,15 @@ it('passes lines of a log on once, in a call that could wait for tasks', async (
   await tenant.turn({ ...turn, waitMs: 500, logs: [{ lease, lines: [line] }] })
   expect((await tenant.logs(submitted!.task.id, 0, 9))!.lines).toHaveLength(1)
 })
+
+it('changes the settings of a type within the bounds, and of no other', async () => {
+  const queue = await openTestQueue('sqlite::memory:')
+  for (const type of ['own', 'other']) await queue.configureType(type, { declared: true })
+  const tenant = new BoundedQueue(queue, { types: ['own'], groups: null })
+  expect(await tenant.configureType('own', { paused: true })).toMatchObject({ type: 'own', paused: true })
+  await expect(tenant.configureType('other', { paused: true })).rejects.toMatchObject({ code: 'unknown_type' })
+  expect((await queue.types()).map(({ type, paused }) => [type, paused])).toEqual([
+    ['other', false],
+    ['own', true],
+  ])
+})

@@ -55,6 +55,11 @@ it('does not accept a session of a dropped key that a process of the previous ve
   await queue.close()
 })
 
+it('says to a caller without a key that it has no rights', async () => {
+  const { status, body } = await guarded.as(null).get('/session')
+  expect([status, body]).toMatchObject([200, { access_control: true, name: null, scopes: [], expires_at: null }])
+})
+
 it('lists keys and sessions, and revokes one session or all sessions of a key', async () => {
   const { token, key } = await guarded.newKey(['read'], { name: 'rita' })
   const cookies = [await login(token), await login(token)]
