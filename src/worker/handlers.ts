@@ -251,13 +251,7 @@ function limitsOf(
 
 function rateOf(where: string, rate: unknown, ms: (per: Duration | undefined) => number | null): Rate | null {
   if (rate === null) return null
-  const given =
-    typeof rate === 'object'
-      ? Object.keys(rate as object)
-          .sort()
-          .join()
-      : typeof rate
-  if (given !== 'max,per') {
+  if (Object.keys(Object(rate)).sort().join() !== 'max,per') {
     throw invalid(
       `${where} has a rate that is not { max, per }: use \`rate: { max: 100, per: '1m' }\`, or null for none`,
     )

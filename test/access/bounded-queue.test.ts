@@ -116,6 +116,15 @@ it.each(Object.entries(ENGINES))('counts the own tasks of a type with other grou
   expect({ ...counts, delayed, throughput }).toMatchObject({ ...counted, success: 1, failed: 0 })
 })
 
+it.each(['other', 'missing'])('names the tasks whose type is unknown within the bounds: %s', async (type) => {
+  const queue = await openTestQueue('sqlite::memory:')
+  for (const known of ['own', 'other']) await queue.configureType(known, { declared: true })
+  const tenant = new BoundedQueue(queue, { types: ['own', 'missing'], groups: null })
+  const specs = ['own', type].map((one) => completeSpec({ type: one }))
+  const refusal = { code: 'unknown_type', details: { registered_types: ['own'], errors: [{ path: 'tasks[1].type' }] } }
+  await expect(tenant.submit(specs)).rejects.toMatchObject(refusal)
+})
+
 it('names the groups of a key, and no more than ten of them, where a group is refused', async () => {
   const queue = await openTestQueue('sqlite::memory:')
   await queue.configureType('t', { declared: true })

@@ -24,6 +24,8 @@ export function listContract(fixture: Fixture): void {
       expect(await all({})).toEqual([...ids].reverse())
       expect(await all({ status: 'pending' })).toEqual([1, 0, 3, 2].map((index) => ids[index]))
       expect(await all({ type: 'u' })).toEqual([ids[3]])
+      expect(await all({ bare: true })).toEqual([...ids].reverse())
+      expect(await all({ type: 't', bare: true }, 2)).toEqual([2, 1, 0].map((index) => ids[index]))
     })
 
     it.each([
