@@ -159,3 +159,16 @@ it('changes the settings of a type within the bounds, and of no other', async ()
     ['own', true],
   ])
 })
+
+it('refuses tasks and schedules with limits of their own', async () => {
+  const queue = await openTestQueue('sqlite::memory:')
+  await queue.configureType('t', { declared: true })
+  await queue.configureLimit('gpu', { max: 1 })
+  const tenant = new BoundedQueue(queue, { types: ['t'], groups: null })
+  const spec = completeSpec({ type: 't', uses: { gpu: 1 } })
+  await expect(tenant.submit([spec])).rejects.toMatchObject({ code: 'forbidden' })
+  const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = spec
+  const rest = { catchUp: 'one', overlap: 'allow', paused: false } as const
+  const add = { id: 'a', task, timing: { everyMs: 60_000 }, ...rest }
+  await expect(tenant.schedules({ add })).rejects.toMatchObject({ code: 'forbidden' })
+})

@@ -29,6 +29,15 @@ export function statsContract(fixture: Fixture): void {
         await fixture.queue.sweep(100)
         expect((await fixture.queue.stats()).throughput).toBe(n / 60)
       }
+      for (let n = 1; n <= 2; n++) {
+        await submit({ type: 'u' })
+        const [lease] = await claim()
+        await succeed(lease!.lease)
+        fixture.now += 2_000
+        await fixture.queue.sweep(100)
+      }
+      const types = await fixture.queue.types({ names: ['t', 'u'] })
+      expect(types.map(({ throughput }) => throughput * 60)).toEqual([3, 2])
       fixture.now += 120_000
       expect((await fixture.queue.stats()).throughput).toBe(0)
     })
