@@ -146,6 +146,38 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'if last > keep then drop_events_before(step, last - keep + 1) end',
     'no event comes before the first one',
   ],
+  [
+    'src/store/sqlite/flows/flows.ts',
+    'if (false) return [outcome, null, bytes]',
+    'a short outcome is stored apart as well: it costs time only',
+  ],
+  [
+    'src/store/sqlite/submit/submitter.ts',
+    'false ? null : sameRequest(spec),',
+    'it is compared for a key only: it costs space only',
+  ],
+  [
+    'src/store/sqlite/types/types.sql',
+    'DELETE FROM counts WHERE n = 0 OR NOT EXISTS (SELECT 1 FROM types WHERE types.type = counts.type);',
+    'a count of nothing and none are the same, and a type with tasks exists',
+  ],
+  [
+    'src/store/sqlite/database/database.ts',
+    "if (true) db.exec('PRAGMA auto_vacuum = INCREMENTAL')",
+    'SQLite ignores it where tables exist',
+  ],
+  ['src/tenants/bounded.ts', 'if (this.#places.size >= PLACES_MAX) this.#places.clear()', 'a cache'],
+  ['src/tenants/bounded.ts', 'if (false) return new Set()', 'asks the queue for no tasks: it costs time only'],
+  [
+    'src/server/logs.ts',
+    'if (true) await sleep(LOOK_MS, undefined, { signal }).catch(() => undefined)',
+    'a reader of many lines waits between two pages: it costs time only',
+  ],
+  [
+    'src/queue/migration.ts',
+    'const kept = true ? await from.attempts(task.id) : null',
+    'a task without attempts has none to read: it costs time only',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

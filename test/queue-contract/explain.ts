@@ -40,6 +40,20 @@ export function explainContract(fixture: Fixture): void {
       for (const other of others) expect(await limitsOf(other)).toEqual([])
     })
 
+    it('names only the running tasks that use the named limit as its holders', async () => {
+      for (const name of ['gpu', 'api']) await fixture.queue.configureLimit(name, { max: 1 })
+      const [, gpu, waiting] = [
+        await submit({ uses: { api: 1 } }),
+        await submit({ uses: { gpu: 1 } }),
+        await submit({ uses: { gpu: 1 } }),
+      ]
+      await claim(3)
+      const { limits } = (await fixture.queue.explain(waiting.id))!
+      expect(limits.map(({ name, holders }) => [name, holders.map(({ taskId }) => taskId)])).toEqual([
+        ['gpu', [gpu.id]],
+      ])
+    })
+
     it('counts the tasks that run before one, also those that were given back', async () => {
       const ids: string[] = []
       for (const group of [null, null, null, 'g', null]) ids.push((await submit({ group })).id)
