@@ -301,6 +301,9 @@ describe('the system', () => {
     const metrics = (await get('/metrics')).body
     expect(metrics).toContain('xqueue_tasks_pending{type="plain"} 1')
     expect(metrics).not.toContain(id)
+    for (const outcome of ['accepted', 'existing', 'refused']) {
+      expect(metrics).toMatch(new RegExp(`^xqueue_submissions_total\\{outcome="${outcome}"\\} \\d+$`, 'm'))
+    }
     const openapi = (await get('/openapi.json')).body
     expect(openapi.openapi).toBe('3.1.0')
     expect(Object.keys(openapi.paths)).toContain('/api/v1/tasks/batch')
