@@ -143,6 +143,15 @@ it('holds its leases by the clock of the server, which may be an hour behind its
   between.stop()
 })
 
+it.each([0, 1])('sends the lines of its handlers unless it keeps none: %i', async (logLines) => {
+  const between = await HttpProxy.start(server.url)
+  const talks = { run: (_task: TaskWith<null>, { log }: HandlerContext) => log.info('said') }
+  await using _ = await worker({ server: between.url, handlers: { talks }, logLines })
+  await client().result(await client().submit('talks' as never, null as never))
+  expect(between.calls.some(({ body }) => body.includes('said'))).toBe(logLines > 0)
+  between.stop()
+})
+
 it('receives the code of a refusal of an outcome', async () => {
   const source = new RemoteSource({ url: server.url, key })
   const identity = { id: 'direct', host: '', pid: 0, types: ['long'], concurrency: 1, startedAt: 0 }
