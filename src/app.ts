@@ -15,6 +15,7 @@ import type { Config } from './config/config.ts'
 import type { Live } from './notify/live.ts'
 import { encrypted } from './queue/encrypted-queue.ts'
 import { Encryption } from './queue/encryption.ts'
+import { keyless } from './queue/keyless-queue.ts'
 import { openQueue } from './queue/open.ts'
 import { Outages } from './queue/outages.ts'
 import { Patience } from './queue/patience.ts'
@@ -191,7 +192,8 @@ async function openStore(config: Config, patience: Patience): Promise<Queue> {
   // An attempt to open a locked file blocks, so it is short.
   const options = { leaseMs, retention, ...events, pendingMax, logLinesMax, openWaitMs: OPEN_ATTEMPT_MS }
   const store = await patience.with(() => openQueue(config.engine, options))
-  return payloadKeys.length > 0 ? encrypted(store, new Encryption(payloadKeys, { strict: payloadStrict })) : store
+  if (payloadKeys.length === 0) return keyless(store)
+  return encrypted(store, new Encryption(payloadKeys, { strict: payloadStrict }))
 }
 
 function workerOf(

@@ -150,7 +150,7 @@ function openLine(encryption: Encryption, line: LogLine, id: string): LogLine {
  * No handler may receive a payload that it cannot read: the attempt fails, and the next attempt may run where the key
  * is.
  */
-async function giveUp(queue: Queue, { worker }: Turn, lost: readonly Lost[]): Promise<void> {
+export async function giveUp(queue: Queue, { worker }: Turn, lost: readonly Lost[]): Promise<void> {
   const outcomes = lost.map(({ lease, keyId }) => {
     const error =
       keyId === null

@@ -17,6 +17,11 @@ interface Key {
   forNonce: Buffer
 }
 
+/** The id of the key that a value is encrypted with; null if it is plain. */
+export function keyOfSealed(value: unknown): string | null {
+  return (typeof value === 'string' && SEALED.exec(value)?.[1]) || null
+}
+
 /** The value shown in place of one that could not be decrypted. */
 export function placeholder(keyId: string | null): string {
   return keyId === null ? '[not encrypted]' : `[encrypted with the key ${keyId}]`

@@ -174,7 +174,7 @@ export class Claims {
       leases.push(...taken)
       cancelRequested.push(...canceled)
       if (taken.length < want || leases.length >= turn.want || turn.signal?.aborted) return { leases, cancelRequested }
-      bytes += taken.reduce((sum, lease) => sum + leaseText(lease).length, 0)
+      bytes += taken.reduce((sum, lease) => sum + Buffer.byteLength(leaseText(lease)), 0)
       if (bytes >= ANSWER_BYTES_MAX) return { leases, cancelRequested }
     }
   }

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { Queue } from '../queue/queue.ts'
 import { invalidField, leaseLost, XQueueError } from '../task/errors.ts'
-import { type Json, joined, write } from '../task/json.ts'
+import { type Json, type JsonText, joined, write } from '../task/json.ts'
 import { failureOf, type Outcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
 import type { Retry } from '../task/retry.ts'
@@ -76,7 +76,7 @@ export function leaseRoutes(context: ServerContext): Route[] {
   return [completeTask(context), failTask(context), getPredecessor(context), renewLease(context)]
 }
 
-function completeTask({ queue }: ServerContext): Route {
+function completeTask({ queue, limits }: ServerContext): Route {
   return {
     method: 'POST',
     url: '/api/v1/leases/:lease/complete',
@@ -92,15 +92,26 @@ function completeTask({ queue }: ServerContext): Route {
       },
       { additionalProperties: false },
     ),
+    bodyLimit: limits.taskBytesMax,
     answers: { 200: Settled },
     refusals: ['lease_lost'],
     handler: async (request) => {
       const { result = null, usage, logs } = (request.body ?? {}) as { result?: Json; usage?: Uses } & Logged
       const outcome = write(result)
       if ('fault' in outcome) throw invalidField(joined('result', outcome.fault.path), outcome.fault.message)
-      return settle(queue, request, { kind: 'success', result: outcome.written, ...(usage && { usage }) }, logs)
+      const written = boundedResult(outcome.written)
+      return settle(queue, request, { kind: 'success', result: written, ...(usage && { usage }) }, logs)
     },
   }
+}
+
+/** @throws XQueueError `too_large` */
+export function boundedResult(result: JsonText): JsonText {
+  const bytes = Buffer.byteLength(result.text)
+  const max = TASK_LIMITS.resultBytesMax
+  if (bytes <= max) return result
+  const remedy = 'store it elsewhere, and return a reference'
+  throw new XQueueError('too_large', `result has ${bytes} bytes, the maximum is ${max}: ${remedy}`)
 }
 
 function failTask({ queue }: ServerContext): Route {

@@ -23,6 +23,7 @@ import { JSON_TYPE } from './headers.ts'
 import { prefers } from './prefer.ts'
 import type { Route, ServerContext } from './route.ts'
 import { BulkSchema, IdParams, ListSchema, StatusSchema } from './schemas.ts'
+import { Slots } from './slots.ts'
 
 const SUBMISSION_REFUSALS: readonly ErrorCode[] = [
   ...(['unknown_type', 'unknown_limit', 'type_owns_limits', 'invalid_payload', 'invalid_duration'] as const),
@@ -32,6 +33,9 @@ const SUBMISSION_REFUSALS: readonly ErrorCode[] = [
 
 const CHECKED_AT_ONCE = 500
 const PAGE_MAX = 1_000
+/** Lists that are read at the same time. A store that reads more of them answers nothing else meanwhile. */
+const LISTS_MAX = 4
+const EMPTY_LIST = '{"tasks":[],"count":0,"next_cursor":null}'
 /** Tasks in full in the answer to a batch. */
 const WHOLE_BYTES_MAX = 8 * 1024 * 1024
 
@@ -156,6 +160,7 @@ function answerTexts(submitted: readonly Submitted[], isWhole: boolean): string[
 }
 
 function listTasks({ queue }: ServerContext): Route {
+  const slots = new Slots(LISTS_MAX)
   return {
     method: 'GET',
     url: '/api/v1/tasks',
@@ -170,12 +175,15 @@ function listTasks({ queue }: ServerContext): Route {
         if (offset > 0 && value !== undefined) throw invalidField('offset', `cannot be given together with ${field}`)
       }
       const query = filterOf(filter)
-      const cursor = from ?? (await cursorBehind(queue, query, offset))
-      if (cursor === null) return { tasks: [], count: 0, next_cursor: null }
-      const { tasks, nextCursor } = await pageOf(queue, { ...query, limit, ...(cursor === '' ? {} : { cursor }) })
-      const [texts, next] = [tasks.map(taskText).join(','), JSON.stringify(nextCursor)]
       reply.type(JSON_TYPE)
-      return `{"tasks":[${texts}],"count":${tasks.length},"next_cursor":${next}}`
+      return slots.run(async () => {
+        if (request.raw.socket.destroyed) return EMPTY_LIST
+        const cursor = from ?? (await cursorBehind(queue, query, offset))
+        if (cursor === null) return EMPTY_LIST
+        const { tasks, nextCursor } = await pageOf(queue, { ...query, limit, ...(cursor === '' ? {} : { cursor }) })
+        const [texts, next] = [tasks.map(taskText).join(','), JSON.stringify(nextCursor)]
+        return `{"tasks":[${texts}],"count":${tasks.length},"next_cursor":${next}}`
+      })
     },
   }
 }

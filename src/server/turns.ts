@@ -1,7 +1,7 @@
 import { Type } from 'typebox'
 import type { Renewed, Settled, Turn } from '../queue/queue.ts'
 import { invalidField, leaseLost, XQueueError } from '../task/errors.ts'
-import { changedNumberIn, type Json, type JsonText, joined, write } from '../task/json.ts'
+import { changedNumberIn, type Json, joined, write } from '../task/json.ts'
 import { failureOf, type Outcome } from '../task/outcome.ts'
 import { type Reported, reportedProgress } from '../task/progress.ts'
 import { TASK_LIMITS } from '../task/task.ts'
@@ -10,7 +10,7 @@ import { type Uses, usageError } from '../task/uses.ts'
 import { CLAIM_FIELDS, type Claim, Claims, LeaseList, leasesText, remoteWorker, waitMsOf } from './claims.ts'
 import { ref, time } from './fields.ts'
 import { JSON_TYPE } from './headers.ts'
-import { type RetryInput, retryOf, settledLate, USAGE } from './leases.ts'
+import { boundedResult, type RetryInput, retryOf, settledLate, USAGE } from './leases.ts'
 import { LeaseLog, type LineInput, logOf } from './log-input.ts'
 import { problemOf } from './problems.ts'
 import type { Route, ServerContext } from './route.ts'
@@ -152,7 +152,7 @@ export function turnRoutes(context: ServerContext): Route[] {
       refusals: ['invalid_duration', 'too_many_types', 'unknown_type'],
       handler: async (request, reply) => {
         const { outcomes = [], renewals = [], logs = [], max = 0, leaving = false, ...claim } = request.body as Body
-        if (leaving && max > 0) throw invalidField('max', 'must be 0 with leaving: a worker that stops takes no tasks')
+        if (leaving) checkLeaving(request.body as Body)
         const waitMs = waitMsOf(claim)
         // A call that names no types and takes nothing is no sign of life of a worker.
         const isListed = max > 0 || claim.types !== undefined || leaving
@@ -178,6 +178,12 @@ export function turnRoutes(context: ServerContext): Route[] {
       },
     },
   ]
+}
+
+/** @throws XQueueError `invalid_request` */
+function checkLeaving({ max = 0, worker_id }: Body): void {
+  if (max > 0) throw invalidField('max', 'must be 0 with leaving: a worker that stops takes no tasks')
+  if (worker_id === undefined) throw invalidField('worker_id', 'is missing: name the worker that leaves')
 }
 
 const SETTLING: Turn = { worker: remoteWorker('settling', []), want: 0, leaving: true, durable: true }
@@ -206,20 +212,11 @@ function outcomeOf({ lease: _, result, error, release, usage, ...retry }: Report
     }
     const changed = changedNumberIn(result)
     const written = changed ? { fault: changed } : write(result ?? null)
-    if ('written' in written) return { kind: 'success', result: bounded(written.written), ...used }
+    if ('written' in written) return { kind: 'success', result: boundedResult(written.written), ...used }
     throw invalidField(joined('result', written.fault.path), written.fault.message)
   } catch (refusal) {
     return refusal as XQueueError
   }
-}
-
-/** A call for one outcome has this bound on its body. */
-function bounded(result: JsonText): JsonText {
-  const bytes = Buffer.byteLength(result.text)
-  const max = TASK_LIMITS.resultBytesMax
-  if (bytes <= max) return result
-  const remedy = 'store it elsewhere, and return a reference'
-  throw new XQueueError('too_large', `result has ${bytes} bytes, the maximum is ${max}: ${remedy}`)
 }
 
 function progressOf({ progress }: { progress?: unknown }): Reported | null {

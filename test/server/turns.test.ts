@@ -1,6 +1,6 @@
-import { once } from 'node:events'
 import { connect } from 'node:net'
 import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
@@ -133,6 +133,16 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     expect(await task(taken.task.id)).toMatchObject({ status: 'success', result: null })
   })
 
+  it('takes a result of 1 MiB, as a single call does, and refuses a longer one', async () => {
+    const [one, other, long] = await leases(3)
+    const result = 'x'.repeat(1024 * 1024 - 2)
+    expect((await turn({ outcomes: [{ lease: one.lease, result }] })).outcomes).toEqual([{ status: 'success' }])
+    const complete = ({ lease }: Body, value: string) =>
+      guarded.as(worker).call('POST', `/leases/${lease}/complete`, { result: value })
+    expect(await complete(long, `${result}x`)).toMatchObject({ status: 413, body: { code: 'too_large' } })
+    expect(await complete(other, result)).toMatchObject({ status: 200, body: { status: 'success' } })
+  })
+
   it('settles a lease once, also when one call reports it twice', async () => {
     const [taken] = await leases(1)
     const outcomes = [1, 2].map((result) => ({ lease: taken.lease, result }))
@@ -212,8 +222,11 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     const body = JSON.stringify({ outcomes: [{ lease: taken.lease }], types: [type], max: 1, worker_id: 'gone' })
     const head = ['POST /api/v1/tasks/turn HTTP/1.1', 'Host: x', `Authorization: Bearer ${worker}`]
     const rest = ['Content-Type: application/json', `Content-Length: ${body.length}`]
-    socket.end(`${[...head, ...rest].join('\r\n')}\r\n\r\n${body}`)
-    await once(socket, 'close')
+    socket.write(`${[...head, ...rest].join('\r\n')}\r\n\r\n${body}`)
+    // The server is in this process: it has read the call by then, and noticed the end of the connection.
+    await sleep(100)
+    socket.resetAndDestroy()
+    await sleep(100)
     unblock()
     await vi.waitFor(async () => expect((await task(taken.task.id)).status).toBe('success'))
     const next = (await turn({ types: [type], max: 1, wait: '20s' })).leases
@@ -248,6 +261,8 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     const greedy = await guarded.as(worker).call('POST', '/tasks/turn', { ...leaver, leaving: true, max: 1 })
     expect(greedy).toMatchObject({ status: 400, body: { errors: [{ path: 'max' }] } })
     expect(await listed()).toHaveLength(1)
+    const unnamed = await guarded.as(worker).call('POST', '/tasks/turn', { types: [type], leaving: true })
+    expect(unnamed).toMatchObject({ status: 400, body: { errors: [{ path: 'worker_id' }] } })
     expect(await turn({ ...leaver, leaving: true, wait: 60 })).toEqual({ outcomes: [], renewals: [], leases: [] })
     expect(await listed()).toEqual([])
     expect((await turn({ outcomes: [{ lease: taken.lease }] })).outcomes).toEqual([{ status: 'success' }])

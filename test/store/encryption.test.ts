@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { encrypted } from '../../src/queue/encrypted-queue.ts'
 import { Encryption } from '../../src/queue/encryption.ts'
+import { keyless } from '../../src/queue/keyless-queue.ts'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { redacted } from '../../src/queue/redacted-queue.ts'
@@ -177,6 +178,33 @@ describe('an encrypted store', () => {
     const [task] = await without.get([id])
     expect(task).toMatchObject({ status: 'pending', attempts: 1, payload: '[encrypted with the key 2025]' })
     expect(task!.error).toContain('cannot be decrypted with the key 2025 of this worker (--payload-keys)')
+  })
+
+  it('is recognized by a process without keys: its handlers get nothing encrypted, and it shows which key is needed', async () => {
+    const [sealing, without] = [open(NEW), keyless(store)]
+    const long = 'x'.repeat(2_000)
+    const specs = ['a', long].map((payload) => completeSpec({ type: 't', payload }))
+    const ids = (await sealing.submit(specs)).map(({ task }) => task.id)
+    const shown = '[encrypted with the key 2026]'
+    for (const task of [...(await without.list({ limit: 10 })).tasks, ...(await without.get(ids))]) {
+      expect(task!.payload).toBe(shown)
+    }
+    expect((await claim(without)).leases).toEqual([])
+    for (const task of await sealing.get(ids)) {
+      expect(task).toMatchObject({ status: 'pending', attempts: 1 })
+      expect(task!.error).toContain('cannot be decrypted with the key 2026 of this worker (--payload-keys)')
+    }
+    const [first] = await finish(sealing, { group: 'g', payload: long })
+    const [ended] = await without.get([first!])
+    expect(ended).toMatchObject({ status: 'success', payload: shown, result: shown })
+    const plain = completeSpec({ type: 't', payload: 'sealed: no', after: [first!] })
+    const [next] = await without.submit([plain])
+    const { leases } = await claim(without)
+    const mine = leases.find(({ task }) => task.id === next!.task.id)!
+    expect(mine).toMatchObject({ task: { payload: 'sealed: no' }, predecessors: [{ id: first, result: shown }] })
+    expect(await without.predecessor(mine.lease, first!)).toMatchObject({ result: shown })
+    const events = (await without.events({ after: '', max: 100 })).events.filter(({ taskId }) => taskId === first)
+    expect(events.at(-1)).toMatchObject({ status: 'success', result: shown })
   })
 
   /** Runs one task of each payload to success; its result is the payload again. */

@@ -313,8 +313,9 @@ export class Queries {
       budget.tasks -= Math.max(read, 1)
       for (const [ref, place, ...answer] of answers) {
         const found = readFound(answer)
-        bytesLeft -= found.text.length + found.more.length
-        budget.bytes -= found.text.length + found.more.length
+        const itsBytes = Buffer.byteLength(found.text) + Buffer.byteLength(found.more)
+        bytesLeft -= itsBytes
+        budget.bytes -= itsBytes
         items.push({ task: taskOf(source.partition, ref, found), place })
       }
       reached = next === '' ? END : next
