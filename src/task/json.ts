@@ -248,7 +248,7 @@ function changedNumber(text: string): JsonFault | null {
 export function changedNumberIn(value: unknown): JsonFault | null {
   if (typeof value !== 'object' || value === null) return null
   if (value instanceof ChangedNumber) {
-    return { path: '', message: `is ${value.source.slice(0, 40)}, which a number cannot represent: ${REMEDY}` }
+    return { path: '', message: `is ${value.source.slice(0, 40)}, whose digits a number does not keep: ${REMEDY}` }
   }
   for (const [key, inner] of Object.entries(value)) {
     const fault = changedNumberIn(inner)

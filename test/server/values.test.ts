@@ -22,7 +22,7 @@ const take = async () => {
 }
 const taskOf = async (id: string) => (await queue.get([id]))[0]!
 
-const NUMBER = /which a number cannot represent: send it as a string/
+const NUMBER = /whose digits a number does not keep: send it as a string/
 const TEXT = /an unpaired surrogate/
 const REFUSED: [string, string, string, string, RegExp][] = [
   [

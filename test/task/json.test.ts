@@ -16,7 +16,7 @@ import {
   write,
 } from '../../src/task/json.ts'
 
-const NUMBER = 'which a number cannot represent: send it as a string'
+const NUMBER = 'whose digits a number does not keep: send it as a string'
 
 it.each([
   ['9007199254740993', ''],
