@@ -35,6 +35,7 @@ const CHECKED_AT_ONCE = 500
 const PAGE_MAX = 1_000
 /** Lists that are read at the same time. A store that reads more of them answers nothing else meanwhile. */
 const LISTS_MAX = 4
+const LIST_WAIT_MS = 10_000
 const EMPTY_LIST = '{"tasks":[],"count":0,"next_cursor":null}'
 /** Tasks in full in the answer to a batch. */
 const WHOLE_BYTES_MAX = 8 * 1024 * 1024
@@ -160,7 +161,7 @@ function answerTexts(submitted: readonly Submitted[], isWhole: boolean): string[
 }
 
 function listTasks({ queue }: ServerContext): Route {
-  const slots = new Slots(LISTS_MAX)
+  const slots = new Slots(LISTS_MAX, LIST_WAIT_MS)
   return {
     method: 'GET',
     url: '/api/v1/tasks',

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { Slots } from '../../src/server/slots.ts'
 
 it('runs so many jobs at the same time, the others in their order, also after failures', async () => {
-  const slots = new Slots(2)
+  const slots = new Slots(2, 60_000)
   const [begun, ends] = [[] as number[], [] as PromiseWithResolvers<number>[]]
   const jobs = [0, 1, 2, 3].map((number) => {
     const end = Promise.withResolvers<number>()
@@ -31,10 +31,21 @@ it('runs so many jobs at the same time, the others in their order, also after fa
 })
 
 it('lets other calls run between two jobs', async () => {
-  const slots = new Slots(1)
+  const slots = new Slots(1, 60_000)
   const seen: string[] = []
   const jobs = ['a', 'b', 'c'].map((name) => slots.run(async () => seen.push(name)))
   setImmediate(() => seen.push('another call'))
   await Promise.all(jobs)
   expect(seen.indexOf('another call')).toBeLessThan(2)
+})
+
+it('refuses a job that would wait for too long, and goes on with the others', async () => {
+  const slots = new Slots(1, 500)
+  const end = Promise.withResolvers<string>()
+  const first = slots.run(() => end.promise)
+  const late = { code: 'overloaded', details: { retry_after: 1 } }
+  await expect(slots.run(async () => 'never')).rejects.toMatchObject(late)
+  const third = slots.run(async () => 'third')
+  end.resolve('first')
+  expect(await Promise.all([first, third])).toEqual(['first', 'third'])
 })
