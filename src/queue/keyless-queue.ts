@@ -1,7 +1,5 @@
 import type { Predecessor } from '../task/flow.ts'
-import type { Json } from '../task/json.ts'
 import type { Task } from '../task/task.ts'
-import { unreadText } from '../task/unread.ts'
 import { giveUp } from './encrypted-queue.ts'
 import { keyOfSealed, placeholder } from './encryption.ts'
 import type { Queue } from './queue.ts'
@@ -20,7 +18,7 @@ export function keyless(queue: Queue): Queue {
     turn: async (turn) => {
       const answer = await queue.turn(turn)
       const lost = answer.leases.flatMap(({ lease, task }) => {
-        const keyId = keyOf(task, 'payload')
+        const keyId = keyOfSealed(task.payload)
         return keyId === null ? [] : [{ lease, keyId }]
       })
       if (lost.length > 0) await giveUp(queue, turn, lost)
@@ -40,7 +38,7 @@ export function keyless(queue: Queue): Queue {
 const marked: View = (shown) => {
   let view = shown
   for (const field of ['payload', 'result', 'progress'] as const) {
-    const keyId = keyOf(shown as Partial<Task>, field)
+    const keyId = keyOfSealed((shown as Partial<Task>)[field])
     if (keyId !== null) view = { ...view, [field]: placeholder(keyId) }
   }
   return view
@@ -49,12 +47,4 @@ const marked: View = (shown) => {
 function mark(predecessor: Predecessor): void {
   const keyId = keyOfSealed(predecessor.result)
   if (keyId !== null) Object.assign(predecessor, { result: placeholder(keyId) })
-}
-
-/** A long value is read only if it is encrypted. */
-function keyOf(shown: Partial<Task>, field: 'payload' | 'result' | 'progress'): string | null {
-  if (!Object.hasOwn(shown, field)) return null
-  const text = field === 'progress' ? null : unreadText(shown as Task, field)
-  if (text !== null && !text.startsWith('"sealed:')) return null
-  return keyOfSealed(shown[field] as Json)
 }

@@ -125,7 +125,7 @@ export class Claims {
       taken,
       concurrency ?? Math.max(want, 1),
     )
-    return { worker, want, durable: true }
+    return { worker, want, durable: true, forwards: true }
   }
 
   /** Waits for tasks and takes them. If the worker has disconnected meanwhile, they are released at no cost. */

@@ -227,6 +227,11 @@ export interface Turn {
    * task runs again. A caller that outlives the store's machine must wait.
    */
   durable?: boolean
+  /**
+   * If true, the text of long payloads is kept beside them (`payloadTextOf`), because the caller passes them on as
+   * JSON; default false, because it takes memory.
+   */
+  forwards?: boolean
   /** The worker leaves: it is no longer listed. Its leases stay until they are settled or expire. */
   leaving?: boolean
 }

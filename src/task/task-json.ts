@@ -1,7 +1,6 @@
-import type { Json } from './json.ts'
+import { payloadTextOf } from './payload-text.ts'
 import type { Status, TimeoutReason } from './status.ts'
 import type { Progress, Task } from './task.ts'
-import { unreadText } from './unread.ts'
 import { NO_USES } from './uses.ts'
 
 /** The wire format of a task: snake_case, seconds, RFC 3339. */
@@ -18,14 +17,10 @@ export function isoTime(ms: number | null): string | null {
 let latest = { ms: 0, text: new Date(0).toISOString() }
 
 export function taskJson(task: Task) {
-  return jsonOf(task, task.payload, task.result)
-}
-
-function jsonOf(task: Task, payload: Json, result: Json) {
   return {
     id: task.id,
     type: task.type,
-    payload,
+    payload: task.payload,
     priority: task.priority,
     status: task.status,
     attempts: task.attempts,
@@ -41,7 +36,7 @@ function jsonOf(task: Task, payload: Json, result: Json) {
     completed_at: isoTime(task.completedAt),
     worker_id: task.workerId,
     progress: task.progress,
-    result,
+    result: task.result,
     error: task.error,
     tags: task.tags,
     idempotency_key: task.idempotencyKey,
@@ -55,15 +50,14 @@ function jsonOf(task: Task, payload: Json, result: Json) {
 
 export type TaskJson = ReturnType<typeof taskJson>
 
-/** The text of `taskJson`. A payload and a result that were not used are not read and written again. */
+/** The text of `taskJson`. A payload whose text was kept is not written again. */
 export function taskText(task: Task): string {
-  const [payload, result] = [unreadText(task, 'payload'), unreadText(task, 'result')]
-  if (payload === null && result === null) return JSON.stringify(taskJson(task))
-  const json = jsonOf(task, payload === null ? task.payload : null, result === null ? task.result : null)
-  const texts: Record<string, string | null> = { payload, result }
-  return `{${Object.entries(json)
-    .map(([name, value]) => `"${name}":${texts[name] ?? JSON.stringify(value)}`)
-    .join(',')}}`
+  const payload = payloadTextOf(task)
+  if (payload === null) return JSON.stringify(taskJson(task))
+  // Only texts come before it, and their quotes are escaped, so the first such field is the task's own.
+  const [field, others] = ['"payload":', JSON.stringify({ ...taskJson(task), payload: 0 })]
+  const at = others.indexOf(field) + field.length
+  return others.slice(0, at) + payload + others.slice(at + 1)
 }
 
 /** Parses the output of `taskJson`. */

@@ -154,6 +154,10 @@ def with_one_of_each(path, body):
         for kept, dropped in EXCLUDED:
             if kept in task:
                 task.pop(dropped, None)
+    # A worker that leaves has a name, and takes nothing.
+    if path == "/api/v1/tasks/turn" and body.get("leaving") is True:
+        body.pop("max", None)
+        body.setdefault("worker_id", "leaver")
     if path == "/api/v1/types/{type}/rate":
         if body.get("max") is None:
             body.pop("per", None)

@@ -21,6 +21,24 @@ beforeAll(async () => {
   redis = await startRedis()
 })
 
+it.each(['SQLite', 'Redis'])('keeps a type whose last task ends while types are forgotten, on %s', async (store) => {
+  let now = Date.now()
+  const url = store === 'Redis' ? `${redis.url}?prefix=last` : 'sqlite::memory:'
+  const queue = await openQueue(url, { clock: () => now })
+  const worker = { id: 'w', host: 'h', pid: 1, types: ['used'], concurrency: 1, startedAt: 0 }
+  await queue.turn({ worker, want: 1 })
+  const [submitted] = await queue.submit([completeSpec({ type: 'used' })])
+  now += 2 * DAY_MS
+  await sweepAll(queue)
+  expect((await queue.types()).map(({ type }) => type)).toEqual(['used'])
+  expect((await queue.stats()).counts.timeout).toBe(1)
+  now += 2 * DAY_MS
+  await sweepAll(queue)
+  expect(await queue.get([submitted!.task.id])).toEqual([null])
+  expect(await queue.types()).toEqual([])
+  await queue.close()
+})
+
 it.each(['SQLite', 'Redis'])(
   'creates a bounded number of types for workers of all processes, on %s',
   async (store) => {

@@ -79,12 +79,17 @@ def watch(attempt: Attempt) -> object:
         is_over = attempt.canceled
         now = time.monotonic()
         if now - last > 0.5:
-            print(f"woke with fence {attempt.fence}", file=sys.stderr)
+            say(f"woke with fence {attempt.fence}")
         last = now
-        print(f"looked: {str(attempt.is_held()).lower()}", file=sys.stderr)
+        say(f"looked: {str(attempt.is_held()).lower()}")
         if is_over:
-            print("aborted", file=sys.stderr)
+            say("aborted")
             attempt.check()
+
+
+def say(line: str) -> None:
+    """In one piece: `print` writes the end of the line by itself, and another thread may log before it."""
+    sys.stderr.write(f"{line}\n")
 
 
 def gated(attempt: Attempt) -> object:

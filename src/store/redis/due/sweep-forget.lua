@@ -24,7 +24,11 @@ end
 
 local function has_tasks(step, kind)
   local prefix, fields = step.prefix, {}
-  for index, status in ipairs(COUNTED_STATUSES) do fields[index] = kind .. ':' .. status end
+  for index, status in ipairs(COUNTED_STATUSES) do
+    fields[index] = kind .. ':' .. status
+    -- A task that has just ended is counted at the end of the step.
+    if (step.counts[fields[index]] or 0) > 0 then return true end
+  end
   for _, number in ipairs(call('HMGET', prefix .. KEY.counts, unpack(fields))) do
     if number and number ~= '0' then return true end
   end

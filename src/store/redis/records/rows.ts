@@ -3,7 +3,6 @@ import type { Json } from '../../../task/json.ts'
 import type { Running } from '../../../task/outcome.ts'
 import type { Status, TimeoutReason } from '../../../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../../../task/task.ts'
-import { setStored } from '../../../task/unread.ts'
 import { groupOfLane, laneOf, NO_USES, type Uses } from '../../../task/uses.ts'
 import { idOfName, idOfRef } from './ids.ts'
 
@@ -116,20 +115,21 @@ export function taskOf(partition: number, ref: string, { where, lane, text, more
   if (where === 'running') {
     const ran = runOf(readLease(head))
     const task = taskOfParts(partition, ref, lane, NO_REQUEST, payload, extras, before)
-    return Object.assign(task, ran, { updatedAt: ran.startedAt!, status: 'processing', progress: json(more) })
+    return { ...task, ...ran, updatedAt: ran.startedAt!, status: 'processing', progress: json(more) }
   }
   if (where !== 'finished') return taskOfParts(partition, ref, lane, head, payload, extras, before)
   const { status, reason, completedAt, ...ended } = readFinished(head)
-  const task = Object.assign(taskOfParts(partition, ref, lane, NO_REQUEST, payload, extras, before), runOf(ended), {
+  return {
+    ...taskOfParts(partition, ref, lane, NO_REQUEST, payload, extras, before),
+    ...runOf(ended),
     status: status as Status,
     timeoutReason: (reason || null) as TimeoutReason | null,
     updatedAt: completedAt,
     completedAt,
     progress: json(progress),
+    result: json(result),
     error: json(error) as string | null,
-  })
-  if (result) setStored(task, 'result', result)
-  return task
+  }
 }
 
 const NO_REQUEST = '0,0,0'
@@ -153,10 +153,10 @@ export function taskOfParts(
   const createdAt = Number(ref.slice(ref.indexOf('.') + 1, ref.lastIndexOf('-')))
   const { attempts, deliveries, queueTimeoutMs, processTimeoutMs, maxRetry, runAt, startedAt, updatedAt, workerId } =
     readHead(head, createdAt)
-  const task: Task = {
+  return {
     id: idOfRef(partition, ref),
     type: typeOfLane(lane),
-    payload: null,
+    payload: JSON.parse(payload),
     priority: lane.charCodeAt(lane.length - 1) - 48,
     status: 'pending',
     attempts,
@@ -176,8 +176,6 @@ export function taskOfParts(
     error: error === '' ? null : (JSON.parse(error) as string | null),
     ...readExtras(extras),
   }
-  setStored(task, 'payload', payload)
-  return task
 }
 
 /** Reads a head; the last fields are those of a task that was accepted and has not changed since. */

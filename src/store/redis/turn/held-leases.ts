@@ -1,4 +1,5 @@
 import { type Ending, type Outcome, type Settlement, settle } from '../../../task/outcome.ts'
+import { keepPayloadText } from '../../../task/payload-text.ts'
 import { isFinal } from '../../../task/status.ts'
 import type { Task } from '../../../task/task.ts'
 import type { Lease, StoreOptions, Turn } from '../../store.ts'
@@ -113,7 +114,7 @@ export class HeldLeases {
   start(
     partition: number,
     answer: readonly (string | number)[],
-    { worker: { id: workerId } }: Turn,
+    { worker: { id: workerId }, forwards = false }: Turn,
     leaseMs: number,
     now: number,
     secret: string,
@@ -123,6 +124,7 @@ export class HeldLeases {
     const leases: Lease[] = []
     readTasks(answer, (ref, lane, head, payload, extras, error, outcomes, isPlain) => {
       const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
+      if (forwards) keepPayloadText(task, payload)
       const lostLeases = isPlain ? 0 : lostLeasesOf(head)
       const predecessors = predecessorsOf(task.after, outcomes)
       const known = { partition, ref, lane, workerId, lostLeases }

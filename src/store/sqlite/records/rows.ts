@@ -4,16 +4,15 @@ import type { Json } from '../../../task/json.ts'
 import type { Running } from '../../../task/outcome.ts'
 import { publicStatus, type Status, type StoredStatus, type TimeoutReason } from '../../../task/status.ts'
 import type { Progress, Task } from '../../../task/task.ts'
-import { setStored } from '../../../task/unread.ts'
 import { groupOfLane, NO_USES, type Uses } from '../../../task/uses.ts'
 import type { Row, Value } from '../database/database.ts'
 
 /** Converts a row of `tasks` with its payload to the public form of the task. */
 export function taskOf(row: Row): Task {
-  const task: Task = {
+  return {
     id: row.id as string,
     type: row.type as string,
-    payload: null,
+    payload: JSON.parse(row.payload as string),
     priority: row.priority as number,
     status: publicStatus(row.status as StoredStatus),
     attempts: row.attempts as number,
@@ -29,7 +28,7 @@ export function taskOf(row: Row): Task {
     completedAt: row.completed_at as number | null,
     workerId: row.worker_id as string | null,
     progress: parse(row.progress) as Progress | null,
-    result: null,
+    result: parse(row.result),
     error: row.error as string | null,
     tags: (parse(row.tags) ?? {}) as Record<string, string>,
     idempotencyKey: row.idempotency_key as string | null,
@@ -39,9 +38,6 @@ export function taskOf(row: Row): Task {
     onFailure: onFailureOf(row.on_failure),
     batch: row.batch as string | null,
   }
-  setStored(task, 'payload', row.payload as string)
-  if (row.result !== null) setStored(task, 'result', row.result as string)
-  return task
 }
 
 /** The fields that every change of a task needs; `progress` is JSON. */
@@ -107,7 +103,7 @@ export function startedOf(
   const task: Task = {
     id: values[1] as string,
     type: values[2] as string,
-    payload: null,
+    payload: JSON.parse(values[21] as string),
     priority: values[3] as number,
     status: 'processing',
     attempts: values[4] as number,
@@ -133,7 +129,6 @@ export function startedOf(
     onFailure: onFailureOf(values[18]),
     batch: values[19] as string | null,
   }
-  setStored(task, 'payload', values[21] as string)
   const { id, type, priority, status, attempts, deliveries, maxRetry, queueTimeoutMs, runAt, error } = task
   const state: TaskState = {
     seq: values[0] as number,

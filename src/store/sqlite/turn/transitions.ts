@@ -9,6 +9,7 @@ import {
   settle,
   WAITED_TOO_LONG,
 } from '../../../task/outcome.ts'
+import { keepPayloadText } from '../../../task/payload-text.ts'
 import { isFinal, RETRYABLE_STATUSES, type Status } from '../../../task/status.ts'
 import type { Progress } from '../../../task/task.ts'
 import { TransientMap } from '../../../task/transient-map.ts'
@@ -228,7 +229,7 @@ export class Transitions {
   }
 
   #start(tx: Tx, seqs: readonly number[], turn: Turn): Lease[] {
-    const { worker, leaseMs = this.#options.leaseMs } = turn
+    const { worker, leaseMs = this.#options.leaseMs, forwards = false } = turn
     if (seqs.length === 0) return []
     const expiresAt = tx.now + leaseMs
     const secret = leaseSecret()
@@ -238,6 +239,7 @@ export class Transitions {
     if (this.#started.size > STARTED_MAX) this.#started.clear()
     for (const values of tx.database.arrays('start', tx.now, worker.id, leaseMs, JSON.stringify(seqs), secret)) {
       const { task, state } = startedOf(values, tx.now, worker.id, leaseMs, secret)
+      if (forwards) keepPayloadText(task, values[21] as string)
       const lease = tokenOf(state)
       this.#started.set(lease, state)
       if (state.uses !== NO_USES) uses.push(state.uses)
