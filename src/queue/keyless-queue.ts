@@ -41,7 +41,9 @@ const marked: View = (shown) => {
     const keyId = keyOfSealed((shown as Partial<Task>)[field])
     if (keyId !== null) view = { ...view, [field]: placeholder(keyId) }
   }
-  return view
+  // A line of a log, see redacted-queue.ts.
+  const keyId = keyOfSealed((shown as { log?: { message: unknown } }).log?.message)
+  return keyId === null ? view : { ...view, log: placeholder(keyId) }
 }
 
 function mark(predecessor: Predecessor): void {

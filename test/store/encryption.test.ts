@@ -203,6 +203,9 @@ describe('an encrypted store', () => {
     const mine = leases.find(({ task }) => task.id === next!.task.id)!
     expect(mine).toMatchObject({ task: { payload: 'sealed: no' }, predecessors: [{ id: first, result: shown }] })
     expect(await without.predecessor(mine.lease, first!)).toMatchObject({ result: shown })
+    const lines = [JSON.stringify({ time: new Date().toISOString(), level: 'info', message: 'secret' })]
+    await sealing.turn({ worker: WORKER, want: 0, logs: [{ lease: mine.lease, lines }] })
+    expect((await without.logs(next!.task.id, 0, 10))!.lines).toMatchObject([{ message: shown, fields: null }])
     const events = (await without.events({ after: '', max: 100 })).events.filter(({ taskId }) => taskId === first)
     expect(events.at(-1)).toMatchObject({ status: 'success', result: shown })
   })
