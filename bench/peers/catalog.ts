@@ -222,10 +222,11 @@ export const PEERS: readonly Peer[] = [
   },
 ]
 
+/** What the ids of an earlier XQueue end with. */
+export const BEFORE = '-before'
+
 /** XQueue as it was in another checkout. */
 export function earlier(checkout: string): Peer[] {
-  return PEERS.filter(isXQueue).map((peer) => ({ ...peer, id: `${peer.id}${BEFORE}`, checkout }))
+  const own = PEERS.filter(({ id }) => id.startsWith('xqueue'))
+  return own.map((peer) => ({ ...peer, id: peer.id + BEFORE, checkout }))
 }
-
-export const BEFORE = '-before'
-export const isXQueue = ({ id }: Peer) => id.startsWith('xqueue')

@@ -47,11 +47,15 @@ describe('limits by name', () => {
     await Promise.all([...taken, ...(await consume({ max: 9 }))].map(complete))
   })
 
+  async function streamOf(query: string) {
+    const stop = new AbortController()
+    const { body } = await fetch(`${server.url}/api/v1/events?${query}`, { signal: stop.signal })
+    return { reader: body!.pipeThrough(new TextDecoderStream()).getReader(), stop }
+  }
+
   it('do not arrive on an event stream that asks for statistics only', async () => {
     await put('type:plain', { max: 3 })
-    const stop = new AbortController()
-    const { body } = await fetch(`${server.url}/api/v1/events?stats=true`, { signal: stop.signal })
-    const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
+    const { reader, stop } = await streamOf('stats=true')
     let text = ''
     while ((text.match(/event: stats/g)?.length ?? 0) < 2) text += (await reader.read()).value
     expect(text).not.toContain('event: limit')
@@ -60,9 +64,7 @@ describe('limits by name', () => {
 
   it('arrive on an event stream that asks for them: all at first, then each change', async () => {
     await put('type:plain', { max: 3 })
-    const stop = new AbortController()
-    const { body } = await fetch(`${server.url}/api/v1/events?limits=true`, { signal: stop.signal })
-    const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
+    const { reader, stop } = await streamOf('limits=true')
     let text = ''
     const until = async (state: object) => {
       const event = `event: limit\ndata: ${JSON.stringify(state)}\n\n`
