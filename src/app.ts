@@ -24,6 +24,7 @@ import { redacted } from './queue/redacted-queue.ts'
 import { Stalls } from './queue/stalls.ts'
 import { Sweeper } from './queue/sweeper.ts'
 import { type RemoteServer, startRemoteWorker } from './remote/remote-worker.ts'
+import { whyBlocked } from './server/blocked-ports.ts'
 import { PATIENCE } from './server/connections.ts'
 import { limitStates } from './server/limit-targets.ts'
 import { attemptMetrics, outageMetrics } from './server/metrics.ts'
@@ -94,7 +95,7 @@ export async function startApp(
   stops.add(async () => tls?.close())
   try {
     // First, so that a process that cannot listen changes nothing in the store.
-    const starting = listens ? await bind(config, tls) : null
+    const starting = listens ? await bind(config, tls, logger) : null
     stops.add(async () => starting?.close())
     const queue = await openStore(config, patience)
     stops.add(() => queue.close())
@@ -340,7 +341,9 @@ function giveHandlersTheirSettings({ smtpUrl, outbox, httpAllowPrivate, httpSecr
   for (const [name, value] of Object.entries(settings)) if (value !== null) process.env[name] = value
 }
 
-async function bind(config: Config, tls: Certificate | null): Promise<Starting> {
+async function bind(config: Config, tls: Certificate | null, logger: Logger): Promise<Starting> {
+  const blocked = whyBlocked(config.port)
+  if (blocked) logger.warn(blocked)
   return Starting.listen(config, tls?.pair ?? null).catch((error: NodeJS.ErrnoException) => {
     throw cannotListen(error, config)
   })

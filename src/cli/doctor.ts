@@ -7,6 +7,7 @@ import { Command } from 'commander'
 import { refuseExposure } from '../access/exposure.ts'
 import { call } from '../client/call.ts'
 import { type Config, loadConfig } from '../config/config.ts'
+import { whyBlocked } from '../server/blocked-ports.ts'
 import { EXIT, print, withExamples } from './output.ts'
 import { settingsOf, withSettings } from './serve.ts'
 
@@ -129,7 +130,8 @@ async function listen(host: string, port: number): Promise<string> {
     server.listen(port, host, () => resolve(null))
   })
   server.close()
-  if (failure === null) return `${host}:${port} is free`
+  const blocked = whyBlocked(port)
+  if (failure === null) return `${host}:${port} is free${blocked ? `, but ${blocked}` : ''}`
   const taken = failure.code === 'EADDRINUSE'
   if (taken && (await isXQueue(`http://${host}:${port}`))) return `an XQueue server already runs at ${host}:${port}`
   const remedy = taken ? 'stop the program that uses the port, or choose another port with --port' : failure.message

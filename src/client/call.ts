@@ -127,7 +127,12 @@ function unreachable({ url }: Server, error: Error): XQueueError {
     const detail = `${JSON.stringify(url)} is not the URL of a server: use one such as http://127.0.0.1:8080`
     return new XQueueError('invalid_config', detail)
   }
-  const detail = `${url} cannot be reached (${reasonOf(error)}): check that \`xqueue serve\` runs there`
+  const reason = reasonOf(error)
+  const remedy =
+    reason === 'bad port'
+      ? '`fetch` refuses this port: let the server use another'
+      : 'check that `xqueue serve` runs there'
+  const detail = `${url} cannot be reached (${reason}): ${remedy}`
   return new XQueueError('engine_unavailable', detail)
 }
 
