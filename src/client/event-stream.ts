@@ -1,6 +1,7 @@
 import type { Json } from '../task/json.ts'
 import type { Status, TimeoutReason } from '../task/status.ts'
 import type { Progress } from '../task/task.ts'
+import { MACHINE_TIME, pause } from '../task/time.ts'
 import { answerOf } from './answer.ts'
 import { addressOf, authorizationOf, refusalOf, type Server } from './call.ts'
 
@@ -91,7 +92,7 @@ export async function* changesJson(
     } finally {
       leave.abort() // An open stream would keep the process alive.
     }
-    if (!signal?.aborted) await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS))
+    if (!signal?.aborted) await pause(RECONNECT_MS, MACHINE_TIME.after, signal)
   }
 }
 
