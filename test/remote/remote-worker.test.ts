@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import {
   createClient,
@@ -162,6 +163,26 @@ it('receives the code of a refusal of an outcome', async () => {
   const outcomes = [{ lease: leases[0]!.lease, outcome: { kind: 'success', result } as const }]
   await expect(source.turn({ worker: identity, want: 0, outcomes })).rejects.toMatchObject({ code: 'too_large' })
   await client().cancel(task.id)
+})
+
+it('claims only what neither the call that waits will bring nor has brought', async () => {
+  const between = await HttpProxy.start(server.url)
+  const source = new RemoteSource({ url: between.url, key })
+  const worker = { id: 'careful', host: '', pid: 0, types: ['careful'], concurrency: 5, startedAt: 0 }
+  const claimed = () => between.calls.map(({ body }) => JSON.parse(body).max).sort()
+  await source.register(worker)
+  await source.turn({ worker, want: 2, waitMs: 1_000, signal: AbortSignal.abort() })
+  await source.turn({ worker, want: 2 })
+  await source.turn({ worker, want: 5 })
+  await vi.waitFor(() => expect(claimed()).toEqual([0, 2, 3]))
+  await client().submit('careful' as never, null as never)
+  let leases: readonly unknown[] = []
+  while (leases.length === 0) {
+    await setImmediate()
+    leases = (await source.turn({ worker, want: 2 })).leases
+  }
+  expect(claimed()).toEqual([0, 1, 2, 3])
+  between.stop()
 })
 
 it('declares the settings of its handlers, which an operator can overrule', async () => {

@@ -142,6 +142,21 @@ describe('named limits on Redis', () => {
     expect(Math.max(...costs)).toBeLessThan(150)
   })
 
+  it('let all lanes return in the first sweep after their holds, however many limits these are', async () => {
+    let now = Date.now()
+    const clocked = await openTestQueue(redis.url, { clock: () => now })
+    for (let index = 0; index < 30; index++) {
+      await clocked.configureLimit(`l${index}`, { max: 1 })
+      await clocked.configureLimit(`l${index}`, { holdMs: 1_000 })
+      await submit([{ uses: { [`l${index}`]: 1 } }])
+    }
+    expect((await clocked.turn({ worker: WORKER, want: 9 })).leases).toEqual([])
+    expect(cli('ZCARD', 'xq:{0}:limits:parked')).toBe('30')
+    now += 1_000
+    await clocked.sweep(100)
+    expect(cli('ZCARD', 'xq:{0}:limits:parked')).toBe('0')
+  })
+
   it('cost nothing where no task uses them', async () => {
     const run = async () => {
       await submit(Array.from({ length: 50 }, (_, index) => ({ group: index % 2 ? `g${index % 7}` : null })))

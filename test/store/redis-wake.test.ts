@@ -1,9 +1,10 @@
 import { setImmediate as tick } from 'node:timers/promises'
-import { beforeAll, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { TypeChange } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 let redis: RunningRedis
 beforeAll(async () => {
@@ -146,3 +147,42 @@ function callsIn(stats: string): Record<string, number> {
   const lines = [...stats.matchAll(/^cmdstat_(\w+):calls=(\d+)/gm)]
   return Object.fromEntries(lines.map(([, name, calls]) => [name, Number(calls)]))
 }
+
+describe.each(['waiting', 'blocked'])('a process that is registered as %s', (key) => {
+  const cli = (...args: string[]) => redisCli(redis.port, ...args)
+
+  /** A queue with a limit of 1, and tasks of groups that use it; the first one has started. */
+  async function openLimited(tasks: number) {
+    cli('FLUSHALL')
+    const queue = await openTestQueue(redis.url)
+    await queue.configureType('t', { declared: true })
+    await queue.configureLimit('gpu', { max: 1 })
+    const spec = (index: number) => completeSpec({ type: 't', group: `g${index}`, uses: { gpu: 1 } })
+    const specs = Array.from({ length: tasks }, (_, index) => spec(index))
+    for (let from = 0; from < tasks; from += 1_000) await queue.submit(specs.slice(from, from + 1_000))
+    const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 1, startedAt: 0 }
+    const claim = async () => (await queue.turn({ worker, want: 1 })).leases
+    expect(await claim()).toHaveLength(1)
+    return { queue, claim }
+  }
+  // It has ended, so that a notification only removes it.
+  const register = () => cli('SADD', `xq:{0}:${key}:t`, 'ended')
+  const isNotified = () => cli('EXISTS', `xq:{0}:${key}:t`) === '0'
+
+  it('is notified when a limit has room', async () => {
+    const { queue, claim } = await openLimited(2)
+    expect(await claim()).toEqual([])
+    register()
+    await queue.configureLimit('gpu', { max: 2 })
+    expect(isNotified()).toBe(true)
+  })
+
+  it('is notified while a claim leaves lanes over to the next one', async () => {
+    const { claim } = await openLimited(3_000)
+    for (const leavesOver of [true, false]) {
+      register()
+      expect(await claim()).toEqual([])
+      expect(isNotified()).toBe(leavesOver)
+    }
+  })
+})
