@@ -1,4 +1,4 @@
-import type { OnFailure } from './words.ts'
+import { type OnFailure, say } from './words.ts'
 
 export const STATUSES = ['pending', 'processing', 'success', 'failed', 'canceled', 'timeout'] as const
 export type Status = (typeof STATUSES)[number]
@@ -245,11 +245,24 @@ export interface Explanation {
 
 /** An error of the server, with its detail and invalid fields. */
 export class Refusal extends Error {
+  /** Of HTTP; 0 without an answer of the server. */
+  readonly status: number
   readonly fields: { path: string; message: string }[]
 
-  constructor(message: string, fields: { path: string; message: string }[] = []) {
+  constructor(message: string, status = 0, fields: { path: string; message: string }[] = []) {
     super(message)
+    this.status = status
     this.fields = fields
+  }
+}
+
+/** Null for what is not there. Any other refusal says nothing about that. */
+export async function find<T>(path: string): Promise<T | null> {
+  try {
+    return await get<T>(path)
+  } catch (refused) {
+    if (refused instanceof Refusal && refused.status === 404) return null
+    throw refused
   }
 }
 
@@ -259,21 +272,23 @@ const ownUrl = import.meta.url
 /** The URL of a path of the server, from that of this script: the page's own URL may end without a slash. */
 export const urlOf = (path: string): string => new URL(`../${path}`, ownUrl).href
 
-/** Calls the API. @throws Refusal, or TypeError if the server cannot be reached */
+/** Calls the API. @throws Refusal, also if the server cannot be reached */
 export async function call<T>(
   method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
   path: string,
   body?: object,
 ): Promise<T> {
   const init = body ? { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } } : {}
-  const answer = await fetch(urlOf(`api/v1${path}`), { method, ...init })
+  const answer = await fetch(urlOf(`api/v1${path}`), { method, ...init }).catch(() => {
+    throw new Refusal(say('noAnswer'))
+  })
   // The session has ended: the reloaded page shows the login.
   if (answer.status === 401 && path !== '/session') location.reload()
   const text = await answer.text()
   const json = text.startsWith('{') ? JSON.parse(text) : {}
   // The answer of an unhealthy server contains the reason.
   if (answer.ok || json.checks) return json as T
-  throw new Refusal(json.detail ?? `${answer.status} ${answer.statusText}`, json.errors)
+  throw new Refusal(json.detail ?? `${answer.status} ${answer.statusText}`, answer.status, json.errors)
 }
 
 export const get = <T>(path: string): Promise<T> => call<T>('GET', path)

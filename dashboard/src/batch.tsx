@@ -1,9 +1,9 @@
 import { useRef, useState } from 'preact/hooks'
-import { type BatchState, call, get, Refusal, STATUSES } from './api.ts'
+import { type BatchState, call, find, STATUSES } from './api.ts'
 import { confirmedRun } from './feedback.tsx'
 import { FlowPanel } from './flow.tsx'
 import { useEachSecond } from './live.ts'
-import { ErrorLine, Missing, Panel, useAction, usePageTitle } from './parts.tsx'
+import { ErrorLine, Loading, Missing, Panel, useAction, usePageTitle } from './parts.tsx'
 import { may } from './session.ts'
 import { TaskList } from './task-list.tsx'
 import { number, say } from './words.ts'
@@ -20,14 +20,7 @@ export function BatchView({ name }: { name: string }) {
   usePageTitle(name)
   const restUntil = useRef(0)
   const path = `/batches/${encodeURIComponent(name)}`
-  const read = async () => {
-    try {
-      setState(await get<BatchState>(path))
-    } catch (refused) {
-      if (!(refused instanceof Refusal)) throw refused
-      setState('none')
-    }
-  }
+  const read = async () => setState((await find<BatchState>(path)) ?? 'none')
   useEachSecond(async () => {
     const began = performance.now()
     if (state === 'none' || began < restUntil.current) return
@@ -37,7 +30,7 @@ export function BatchView({ name }: { name: string }) {
   if (state === 'none') {
     return <Missing says={say('noBatch')} id={name} />
   }
-  if (!state) return null
+  if (!state) return <Loading />
   const cancelRest = () => {
     const open = state.pending + state.processing
     const question = {

@@ -3,7 +3,7 @@ import { patternOf } from '../../src/task/error-pattern.ts'
 import { get, type Task } from './api.ts'
 import { age, TaskLink } from './ids.tsx'
 import { useLive } from './live.ts'
-import { ErrorLine, Panel, useAction } from './parts.tsx'
+import { ErrorLine, Loading, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
 import { type Action, changeChosen, changeMatching } from './task-actions.tsx'
 import { addressOf, EMPTY, filterOf, type Search } from './task-search.ts'
@@ -52,7 +52,7 @@ export function ErrorGroups({ search, title }: { search: Partial<Search>; title?
     const timer = setInterval(() => run(reload), AGAIN_MS)
     return () => clearInterval(timer)
   }, [key, generation])
-  if (!read) return <ErrorLine error={error} />
+  if (!read) return error === '' ? <Loading /> : <ErrorLine error={error} />
   const { groups, count, isAll } = read
   return (
     <Panel title={title ?? say('byError')}>

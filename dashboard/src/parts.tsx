@@ -2,6 +2,7 @@ import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import uPlot from 'uplot'
 import type { Percentiles, Status, Task } from './api.ts'
+import { live } from './live.ts'
 import { duration, locale, number, say, shortDuration } from './words.ts'
 
 /** Small things that several views show. Text only ever reaches the page as text. */
@@ -275,8 +276,15 @@ export function useAction(): [run: (action: () => Promise<unknown>) => void, err
   return [run, error]
 }
 
+/** In place of what is being read; it appears only if that takes a while. */
+export function Loading() {
+  return <p class="empty loading">{say('loading')}</p>
+}
+
+/** While the server is away, the whole page says so already. */
 export function ErrorLine({ error }: { error: string }) {
-  return error === '' ? null : (
+  const isTold = error === say('noAnswer') && live.connection === 'away'
+  return error === '' || isTold ? null : (
     <p class="refused" role="alert">
       {error}
     </p>

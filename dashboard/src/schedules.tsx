@@ -4,7 +4,7 @@ import { confirmedRemoval, toast } from './feedback.tsx'
 import { JsonView } from './json-view.tsx'
 import { useEachSecond } from './live.ts'
 import { FilterField } from './order.tsx'
-import { Panel } from './parts.tsx'
+import { Loading, Panel } from './parts.tsx'
 import { ScheduleForm, Ticks } from './schedule-form.tsx'
 import { may } from './session.ts'
 import { typeAddress } from './task-search.ts'
@@ -41,6 +41,7 @@ export function SchedulesView() {
           <ScheduleForm done={read} close={() => setIsAdding(false)} />
         </Panel>
       )}
+      {!schedules && <Loading />}
       {schedules?.length === 0 && <p class="empty">{say('noSchedules')}</p>}
       {found.slice(0, SHOWN_MAX).map((schedule) => (
         <Row key={schedule.id} schedule={schedule} changed={read} />

@@ -1,5 +1,5 @@
 import { useEffect, useState } from 'preact/hooks'
-import { call, get, Refusal, type Schema, type Task } from './api.ts'
+import { call, get, type Refusal, type Schema, type Task } from './api.ts'
 import { useLive } from './live.ts'
 import { Panel, StatusBadge } from './parts.tsx'
 import { type Draft, PayloadEditor, payloadOf, useSchemas } from './payload-editor.tsx'
@@ -124,7 +124,7 @@ function Form({ type, schema, draft, setDraft, options, setOptions }: FormProps)
       const { id } = await call<Task>('POST', '/tasks', { type, payload: payloadOf(draft), ...given(options) })
       setIds([id, ...ids].slice(0, 10))
     } catch (error) {
-      setRefusal(error instanceof Refusal ? error : new Refusal((error as Error).message))
+      setRefusal(error as Refusal)
     }
   }
   return (

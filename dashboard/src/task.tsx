@@ -5,9 +5,9 @@ import {
   type Change,
   call,
   type Explanation,
+  find,
   get,
   type LimitInTheWay,
-  Refusal,
   type Task,
   TERMINAL,
   urlOf,
@@ -18,7 +18,7 @@ import { BatchLink, FlowPanel, TaskLinks } from './flow.tsx'
 import { age, CopyButton, shortId, TaskLink } from './ids.tsx'
 import { JsonView } from './json-view.tsx'
 import { forget, live, useEachSecond, useLive } from './live.ts'
-import { ErrorLine, Missing, Panel, Progress, StatusBadge, useAction, usePageTitle } from './parts.tsx'
+import { ErrorLine, Loading, Missing, Panel, Progress, StatusBadge, useAction, usePageTitle } from './parts.tsx'
 import { may } from './session.ts'
 import { type Action, RETRYABLE } from './task-actions.tsx'
 import { addressOf, typeAddress } from './task-search.ts'
@@ -36,13 +36,12 @@ export function TaskView({ id }: { id: string }) {
   const heard = rows.get(id)
   const changes = useHistory(id)
   const read = async () => {
-    try {
-      setTask(await get<Task>(`/tasks/${id}`))
-    } catch (refused) {
-      if (!(refused instanceof Refusal)) throw refused
-      setGone(true)
-    }
+    const found = await find<Task>(`/tasks/${id}`)
+    if (found) setTask(found)
+    setGone(!found)
   }
+  // What was refused may be answered later.
+  useEachSecond(async () => !task && error !== '' && run(read), [])
   // Each change is a reason to read the whole again; only progress is taken from the change itself.
   // Read for each of these.
   useEffect(() => run(read), [id, heard?.status, heard?.attempts, generation])
@@ -50,7 +49,7 @@ export function TaskView({ id }: { id: string }) {
   if (gone) {
     return <Missing says={say('gone')} id={id} />
   }
-  if (!task) return <ErrorLine error={error} />
+  if (!task) return error === '' ? <Loading /> : <ErrorLine error={error} />
   const progress = task.status === 'processing' ? (heard?.progress ?? task.progress) : task.progress
   return (
     <>

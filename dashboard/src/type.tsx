@@ -6,7 +6,7 @@ import { HistoryCharts, RangeSwitch, useRange } from './history.tsx'
 import { JsonView } from './json-view.tsx'
 import { LimitsTable } from './limits.tsx'
 import { useLive } from './live.ts'
-import { ErrorLine, Meter, Missing, Panel, Times, useAction, usePageTitle } from './parts.tsx'
+import { ErrorLine, Loading, Meter, Missing, Panel, Times, useAction, usePageTitle } from './parts.tsx'
 import { may } from './session.ts'
 import { addressOf } from './task-search.ts'
 import { number, say, time } from './words.ts'
@@ -22,7 +22,7 @@ export function TypeView({ type, theme }: { type: string; theme: string }) {
   const [range, select] = useRange()
   const info = types.find((each) => each.type === type)
   usePageTitle(type)
-  if (!info && !stats) return null
+  if (!info && !stats) return <Loading />
   if (!info) {
     return <Missing says={say('noType')} id={type} link={addressOf({ type })} />
   }

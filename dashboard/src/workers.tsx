@@ -3,7 +3,7 @@ import { get, type Task, type Worker } from './api.ts'
 import { useRowKeys } from './keyboard.tsx'
 import { useEachSecond } from './live.ts'
 import { ariaSort, FilterField, SortButton, useOrder } from './order.tsx'
-import { Meter, Missing, Panel, usePageTitle } from './parts.tsx'
+import { Loading, Meter, Missing, Panel, usePageTitle } from './parts.tsx'
 import { typeAddress } from './task-search.ts'
 import { VirtualList } from './virtual-list.tsx'
 import { duration, moment, number, say } from './words.ts'
@@ -38,7 +38,14 @@ export function WorkersView() {
   const found = (workers ?? []).filter(fits).sort(ORDERS[order.by])
   if (order.isDown) found.reverse()
   const control = useRowKeys(found.length)
-  if (!workers) return <h1>{say('workers')}</h1>
+  if (!workers) {
+    return (
+      <>
+        <h1>{say('workers')}</h1>
+        <Loading />
+      </>
+    )
+  }
   const [running, slots] = [sum(found, 'running'), sum(found, 'concurrency')]
   const isNarrow = matchMedia('(max-width: 720px)').matches
   return (
@@ -129,7 +136,7 @@ export function WorkerView({ id }: { id: string }) {
     setWorker(told.workers.find((each) => each.id === id) ?? null)
     setTasks(page.tasks.filter(({ worker_id }) => worker_id === id))
   }, [id])
-  if (worker === undefined) return null
+  if (worker === undefined) return <Loading />
   if (worker === null) {
     return <Missing says={say('noWorkerOf')} id={id} link="#/workers" to={say('workers')} />
   }

@@ -154,6 +154,25 @@ it('replaces a silent connection, and shows the changes of the meantime', async 
   await network.stop()
 })
 
+it('does not call missing what the server only refuses or does not answer, and shows it as soon as it can', async () => {
+  const id = await server.submit('quick', {}, { batch: 'refused' })
+  await server.until(id, { status: 'success' })
+  for (const [view, path] of [
+    [`tasks/${id}`, `**/api/v1/tasks/${id}`],
+    ['batch/refused', '**/api/v1/batches/refused'],
+  ] as const) {
+    await page.route(path, (route) => route.fulfill({ status: 503, json: { detail: 'The server is overloaded.' } }))
+    await go(view)
+    await has(main(), /Loading…|The server is overloaded./)
+    await page.unroute(path)
+    await page.route(path, (route) => route.abort())
+    await has(main(), /Loading…|The server does not answer./)
+    expect(await main().textContent()).not.toMatch(/not found|fetch/i)
+    await page.unroute(path)
+    await has(main(), /success/)
+  }
+})
+
 it('keeps no connection while it is hidden, and is up to date when it is shown', async () => {
   await go('tasks')
   await page.getByRole('table').waitFor()
