@@ -1,6 +1,7 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { get, type Task, TERMINAL } from './api.ts'
+import { useHeldRows } from './held-rows.ts'
 import { Age, age, CopyButton, TaskLink } from './ids.tsx'
 import { useListKeys } from './keyboard.tsx'
 import { live, type Row, rowOf, updatedRow, useEachSecond, useLive } from './live.ts'
@@ -88,9 +89,13 @@ export function TaskList({ search: given, actions }: Props) {
       loading.current = false
     }
   }
-  const reload = () => load(null, state.current.rows.size)
+  const { rows, newer, release } = useHeldRows(rowsOf(search, read, heard, next === null), control)
+  const renew = () => {
+    release()
+    draw((n) => n + 1)
+  }
+  const reload = () => load(null, state.current.rows.size).then(renew)
   useEffect(() => run(reload), [live.generation])
-  const rows = rowsOf(search, read, heard, next === null)
   const isIncomplete = rows.slice(0, PAGE).some(({ payload }) => payload === undefined)
   const refresh = async () => {
     const { readAt, readMs } = state.current
@@ -142,6 +147,18 @@ export function TaskList({ search: given, actions }: Props) {
       <div class="list-line">
         <p class="dim count" aria-live="off">
           {notes.join(' · ')}{' '}
+          {newer > 0 && (
+            <button
+              type="button"
+              class="plain small"
+              onClick={() => {
+                control.current?.toTop()
+                renew()
+              }}
+            >
+              {say('showNewer', number(newer))}
+            </button>
+          )}
           {isFew && !isMoreSought && (
             <button type="button" class="plain small" onClick={older}>
               {say('searchOlder')}

@@ -7,6 +7,9 @@ const SPARE = 8
 export interface ListControl {
   /** Scrolls to a row, and puts the focus on its first link or button. */
   focus: (index: number) => void
+  toTop: () => void
+  /** Whether someone points at it, has the focus in it, or has scrolled it. */
+  isInUse: () => boolean
 }
 
 interface Props<T> {
@@ -65,6 +68,8 @@ export function VirtualList<T>(props: Props<T>) {
       focused.current = index
       setView({ top: current!.scrollTop, height: current!.clientHeight })
     },
+    toTop: () => box.current?.scrollTo({ top: 0 }),
+    isInUse: () => box.current !== null && (box.current.scrollTop > 0 || box.current.matches(':hover, :focus-within')),
   }))
   // The row may have been drawn only now. The next key finds the focus there.
   useLayoutEffect(() => {

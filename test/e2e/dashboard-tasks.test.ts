@@ -136,6 +136,27 @@ it('updates the list of tasks live, by status, type, tag and id, in pages', asyn
   await has(main(), id)
 })
 
+it('keeps rows in their places while they are pointed at, and shows newer tasks when asked or left', async () => {
+  await server.call('POST', '/types/held', { declared: true })
+  const first = await server.submit('held')
+  await go('tasks?type=held')
+  await has(page.getByRole('table'), shortId(first))
+  await page.locator('.list-body .list-row').hover()
+  const second = await server.submit('held')
+  const show = page.getByRole('button', { name: 'Show 1 new task' })
+  await show.waitFor()
+  await server.call('DELETE', `/tasks/${first}`)
+  await has(page.locator('.list-body'), 'canceled')
+  expect(await shownIds()).toEqual([first])
+  await show.click()
+  await vi.waitFor(async () => expect(await shownIds()).toEqual([second, first]))
+  await page.locator('.list-body .list-row').first().hover()
+  const third = await server.submit('held')
+  await show.waitFor()
+  await page.mouse.move(0, 0)
+  await vi.waitFor(async () => expect(await shownIds()).toEqual([third, second, first]))
+})
+
 it('continues where it was on the way back, with the pages that were loaded', async () => {
   await server.call('POST', '/tasks/batch', {
     tasks: Array.from({ length: 500 }, (_, n) => ({ type: 'quick', payload: { n }, group: 'back' })),
