@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Newcomers } from '../access/newcomers.ts'
 import { ERRORS, type ErrorCode, XQueueError } from '../task/errors.ts'
+import { endUnparsed } from './lingering.ts'
 
 /** Time-outs for the headers and for the whole request, because slow clients would hold connections. */
 export interface Patience {
@@ -100,7 +101,9 @@ export function answerUnreadable(error: Error & { code?: string }, socket: Socke
     `Content-Length: ${Buffer.byteLength(body)}`,
     'Connection: close',
   ]
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  const text = `${head.join('\r\n')}\r\n\r\n${body}`
+  if (code === 'request_timeout') socket.end(text)
+  else endUnparsed(socket, text)
 }
 
 /** Counts connections of unknown clients; closing the server does not wait for them. */

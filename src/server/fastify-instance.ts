@@ -6,6 +6,7 @@ import { CRON_FORMAT, TIMEZONE_FORMAT } from '../task/schedule-input.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { DURATION_FORMAT } from '../task/task-input.ts'
 import { answerUnreadable, type connectionOptions, upgradesAt, useOriginForm } from './connections.ts'
+import { linger } from './lingering.ts'
 import { answerProblems, sendProblem, toXQueueError } from './problems.ts'
 import type { ServerOptions } from './route.ts'
 import { CURSOR_FORMAT } from './schemas.ts'
@@ -40,7 +41,10 @@ export function fastifyInstance(
     requestTimeout: timeouts.requestTimeout,
     clientErrorHandler: answerUnreadable,
     // URLs that the router cannot parse.
-    frameworkErrors: (error, request, reply) => sendProblem(reply, request, toXQueueError(error, request)),
+    frameworkErrors: (error, request, reply) => {
+      linger(request.raw, reply.raw)
+      sendProblem(reply, request, toXQueueError(error, request))
+    },
     forceCloseConnections: 'idle',
     return503OnClosing: false, // It would be no problem document: see refuseWhileClosing in server.ts.
     trustProxy: trustedProxies.length > 0 && [...trustedProxies],

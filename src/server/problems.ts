@@ -41,11 +41,9 @@ function answerNoSuchCall(server: FastifyInstance, request: FastifyRequest, repl
 }
 
 export function sendProblem(reply: FastifyReply, request: FastifyRequest, error: XQueueError): FastifyReply {
-  const { code, details, status } = error
+  const { details, status } = error
   const { retry_after, challenge }: ErrorDetails = details
   if (challenge !== undefined) reply.header('WWW-Authenticate', challenge)
-  // A connection closed while the client sends may lose the answer, so the rest of the request is drained.
-  if (code === 'too_large') reply.removeHeader('connection')
   if (retry_after !== undefined || status === 503) reply.header('Retry-After', String(retry_after ?? 1))
   return reply
     .status(status)

@@ -22,6 +22,7 @@ import { keyRoutes } from './keys.ts'
 import { KnownTypes } from './known-types.ts'
 import { leaseRoutes } from './leases.ts'
 import { limitRoutes } from './limits.ts'
+import { lingerAfterAnswers } from './lingering.ts'
 import { loginRoutes } from './login.ts'
 import { logRoutes } from './logs.ts'
 import { engineMetrics, metricsRoutes, requestMetrics, submissionMetrics } from './metrics.ts'
@@ -77,6 +78,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   const countSubmissions = submissionMetrics(registry)
   const countAnswer = requestMetrics(server, registry, countSubmissions)
   await addHeaders(server, corsOrigins, tls !== null)
+  lingerAfterAnswers(server)
   requireHost(server)
   refuseWhileClosing(server, closing.signal)
   const { audit = null, servesHost = () => true } = options

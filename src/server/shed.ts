@@ -7,6 +7,7 @@ import { XQueueError } from '../task/errors.ts'
 import { Admission, type AdmissionLimits, type Overload } from './admission.ts'
 import { useOriginForm } from './connections.ts'
 import { OF_API } from './headers.ts'
+import { linger } from './lingering.ts'
 import type { CountAnswer } from './metrics.ts'
 import { problemOf } from './problems.ts'
 import type { Route } from './route.ts'
@@ -136,8 +137,9 @@ function refuseBeforehand(
     const route = routes.get(`${request.method} ${request.url!.split('?', 1)[0]}`)
     const isOwn = route !== undefined && request.headers.origin === undefined && http.listening
     const problem = isOwn ? refusal(request, route) : null
-    if (problem) response.writeHead(problem.status, problem.headers).end(problem.body)
-    else handle(request, response)
+    if (!problem) return handle(request, response)
+    linger(request, response)
+    response.writeHead(problem.status, problem.headers).end(problem.body)
   })
 }
 

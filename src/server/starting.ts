@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer as createHttp, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttps } from 'node:https'
 import { XQueueError } from '../task/errors.ts'
+import { linger } from './lingering.ts'
 
 const RETRY_AFTER_S = 1
 /** How long a connection that was accepted may take to make its call. */
@@ -39,7 +40,9 @@ export class Starting {
   }
 }
 
-const answer: RequestListener = ({ url = '' }, response) => {
+const answer: RequestListener = (request, response) => {
+  const { url = '' } = request
+  linger(request, response)
   const json = (status: number, type: string, body: object) => {
     const headers = { 'Content-Type': type, 'Cache-Control': 'no-store', 'Retry-After': String(RETRY_AFTER_S) }
     response.writeHead(status, { ...headers, Connection: 'close' }).end(JSON.stringify(body))
