@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { type LogLine, urlOf } from './api.ts'
 import { live } from './live.ts'
 import { instant, moment, say } from './words.ts'
@@ -46,11 +46,28 @@ async function follow(id: string, after: number, signal: AbortSignal, onLines: (
   }
 }
 
+/** From where the user is at the end, new lines come into view. */
+const END_PX = 8
+
 export function LogLines({ lines }: { lines: LogLine[] }) {
+  const box = useRef<HTMLPreElement>(null)
+  const isAtEnd = useRef(true)
+  useLayoutEffect(() => {
+    if (isAtEnd.current) box.current?.scrollTo({ top: box.current.scrollHeight })
+  }, [lines.at(-1)?.n])
   if (lines.length === 0) return null
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
-    <pre class="log" role="group" tabIndex={0} aria-label={say('log')}>
+    <pre
+      class="log"
+      role="group"
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
+      tabIndex={0}
+      aria-label={say('log')}
+      ref={box}
+      onScroll={({ currentTarget: { scrollTop, clientHeight, scrollHeight } }) => {
+        isAtEnd.current = scrollTop + clientHeight > scrollHeight - END_PX
+      }}
+    >
       {lines.map(({ n, time, level, message, fields }) => (
         <div key={n} class={level}>
           <time dateTime={time} title={moment(time)}>
