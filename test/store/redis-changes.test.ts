@@ -6,14 +6,14 @@ import { redisCli, startRedis } from '../fixtures/redis.ts'
 import { openTestQueue } from '../fixtures/server.ts'
 import { SeededRandom } from '../simulation/random.ts'
 
-/** What changes of very many tasks cost Redis. */
+/** What changes and lists of very many tasks cost Redis. */
 
 const spec = completeSpec({ type: 'a' })
 
-/** The number of look-ups in hashes, which each task that is examined needs. */
-function lookUps(port: number): number {
-  const [, calls] = /cmdstat_hget:calls=(\d+)/.exec(redisCli(port, 'info', 'commandstats')) ?? ['', '0']
-  return Number(calls)
+/** How often a command was called; each task that is examined needs a look-up in hashes. */
+function callsOf(port: number, command = 'hget'): number {
+  const stats = redisCli(port, 'info', 'commandstats')
+  return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0)
 }
 
 async function changeAll(queue: Queue, change: 'cancel' | 'retry', filter: TaskFilter): Promise<number> {
@@ -38,9 +38,9 @@ it('retries and erases all of many tasks without examining any of them again and
       ids.push(...submitted.map(({ task }) => task.id))
     }
     await queue.cancel({ ids })
-    const before = lookUps(redis.port)
+    const before = callsOf(redis.port)
     expect(await changeAll(queue, 'retry', { type: 'a' })).toBe(ids.length)
-    costs.push((lookUps(redis.port) - before) / ids.length)
+    costs.push((callsOf(redis.port) - before) / ids.length)
     await queue.cancel({ ids })
     expect((await queue.erase(ids)).results.filter(({ outcome }) => outcome !== 'changed')).toEqual([])
   }
@@ -61,9 +61,9 @@ it('cancels all waiting tasks of a tag, beside others and in many groups, withou
       await queue.submit(Array.from({ length: 500 }, (_, at) => ({ ...spec, group: groupOf(at), tags: { k: 'v' } })))
       await queue.submit(Array.from({ length: 500 }, () => ({ ...spec, delayMs: 60_000, tags: { k: 'v' } })))
     }
-    const before = lookUps(redis.port)
+    const before = callsOf(redis.port)
     expect(await changeAll(queue, 'cancel', { tag })).toBe(thousands * 1_000)
-    costs.push((lookUps(redis.port) - before) / thousands)
+    costs.push((callsOf(redis.port) - before) / thousands)
     expect(await changeAll(queue, 'cancel', {})).toBe(thousands * 1_000)
   }
   const [few, many] = costs as [number, number]
@@ -92,4 +92,16 @@ it('lists the waiting tasks of many groups together by age, on pages of any size
     }
     expect(listed).toEqual(ids)
   }
+})
+
+it('passes tasks of later times in one step of a list', async () => {
+  const redis = await startRedis()
+  let now = 1e12
+  const queue = await openTestQueue(redis.url, { clock: () => now })
+  await queue.configureType('a', { declared: true })
+  const [old] = await queue.submit([spec])
+  for (; now < 1e12 + 100; now++) await queue.submit([spec])
+  const { tasks } = await queue.list({ createdBefore: old!.task.createdAt + 1, limit: 10 })
+  expect(tasks).toHaveLength(2)
+  expect(callsOf(redis.port, 'xrevrange')).toBe(1)
 })

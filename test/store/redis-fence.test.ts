@@ -60,9 +60,12 @@ it.each<[string, Partial<TaskSpec>]>([
   expect((await queue.stats()).counts.pending).toBe(3)
 })
 
-it('writes nothing of an outcome that it cannot store, and everything of those beside it', async () => {
+it.each([
+  ['not a number', Number.NaN],
+  ['too large', -1e13],
+])('writes nothing of an outcome that it cannot store, and everything of those beside it: %s', async (_, random) => {
   // No check covers the jitter of the back-off, which here makes the time of the next attempt invalid.
-  const odd = await openQueue(redis.url, { random: () => Number.NaN })
+  const odd = await openQueue(redis.url, { random: () => random })
   try {
     await odd.submit(Array.from({ length: 3 }, () => completeSpec({ type: 't' })))
     const { leases } = await odd.turn({ worker: WORKER, want: 3 })

@@ -1,6 +1,7 @@
 import { createClient } from '@redis/client'
 import { beforeEach, expect, it } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
+import { PAYLOAD_APART_BYTES } from '../../src/store/redis/records/keys.ts'
 import type { Outcome } from '../../src/task/outcome.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { closeAfterwards } from '../fixtures/closing.ts'
@@ -10,8 +11,9 @@ import { openTestQueue } from '../fixtures/server.ts'
 /** Where Redis keeps long payloads, and what processes of two versions see of them. */
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['a'], concurrency: 9, startedAt: 0 }
-const LONG = 'x'.repeat(5_000)
-const SHORT = 'x'.repeat(1_000)
+/** Stored with quotes, the first one is just long enough. */
+const LONG = 'x'.repeat(PAYLOAD_APART_BYTES - 2)
+const SHORT = LONG.slice(1)
 
 let redis: RunningRedis
 let client: ReturnType<typeof createClient>

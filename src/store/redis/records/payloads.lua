@@ -24,7 +24,7 @@ end
 
 -- Returns what the record of a starting task has in place of its payload; `write` stores it.
 function payloads.set_apart(step, ref, payload)
-  if #payload < PAYLOAD_APART_BYTES or payload == APART or not is_alone(step) then return payload end
+  if #payload < PAYLOAD_APART_BYTES or not is_alone(step) then return payload end
   local size = #step.payloads_apart
   step.payloads_apart[size + 1], step.payloads_apart[size + 2] = key_of(step, ref), payload
   return APART
