@@ -26,3 +26,14 @@ it('holds neither a type nor a limit, and corrects no rate, for a worker whose k
   expect((await guarded.queue.types({ names: ['shared'] }))[0]).toMatchObject({ heldUntil: null })
   expect(await guarded.queue.limits({ names: ['quota'] })).toMatchObject([{ heldUntil: null }])
 })
+
+it('holds the type for a worker whose key has types only', async () => {
+  const guarded = await startServer({ auth: 'keys' })
+  await guarded.queue.configureType('own', { declared: true })
+  await guarded.as(await guarded.key(['submit'])).call('POST', '/tasks', { type: 'own' })
+  const worker = guarded.as(await guarded.key(['work'], { bounds: { types: ['own'], groups: null } }))
+  const { leases } = (await worker.call('POST', '/tasks/turn', { types: ['own'], max: 1 })).body
+  const outcomes = [{ lease: leases[0].lease, error: 'HTTP 429', hold: '1h' }]
+  expect((await worker.call('POST', '/tasks/turn', { outcomes })).body.outcomes).toEqual([{ status: 'pending' }])
+  expect((await guarded.queue.types({ names: ['own'] }))[0]!.heldUntil).toBeGreaterThan(Date.now())
+})

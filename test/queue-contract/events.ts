@@ -77,6 +77,12 @@ export function eventsContract(fixture: Fixture): void {
       expect(getEventListeners(signal, 'abort')).toEqual([])
     })
 
+    it('are not waited for with a signal that has aborted', async () => {
+      const { last } = await fixture.queue.events({ after: null, max: 1 })
+      const signal = AbortSignal.abort()
+      expect((await fixture.queue.events({ after: last, max: 1, waitMs: 600_000, signal })).events).toEqual([])
+    })
+
     it('reports a gap to a reader that fell behind', async () => {
       await fixture.opened.cleanup()
       await start({ eventsMax: 5 })

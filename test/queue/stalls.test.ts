@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { pino } from 'pino'
 import { afterEach, expect, it, vi } from 'vitest'
 import type { Queue, WorkerIdentity } from '../../src/queue/queue.ts'
@@ -131,4 +132,23 @@ it('a task that has started is not stalled', async () => {
     await looked(2)
     expect(stalls!.stalled().map(({ taskId }) => taskId)).not.toContain(leases[0]!.task.id)
   }
+})
+
+it('the end of the search waits for what it reads, so that the store can close', async () => {
+  const queue = await openTestQueue()
+  const [begun, goesOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const steps: string[] = []
+  const types = async () => {
+    begun.resolve()
+    await goesOn.promise
+    return queue.types().finally(() => steps.push('read'))
+  }
+  stalls = new Stalls({ queue: { ...queue, types }, afterMs: 30, logger: pino({ level: 'silent' }) })
+  stalls.start()
+  await begun.promise
+  const stopped = stalls.stop().then(() => steps.push('stopped'))
+  await setImmediate()
+  goesOn.resolve()
+  await stopped
+  expect(steps).toEqual(['read', 'stopped'])
 })

@@ -185,6 +185,15 @@ it('claims only what neither the call that waits will bring nor has brought', as
   between.stop()
 })
 
+it('reports that its call that waits has failed, so that its worker pauses', async () => {
+  const between = await HttpProxy.start(server.url)
+  const source = new RemoteSource({ url: between.url, key })
+  const worker = { id: 'lost', host: '', pid: 0, types: ['remote'], concurrency: 1, startedAt: 0 }
+  between.handle = (call) => call.lose('call')
+  await expect(source.turn({ worker, want: 1, waitMs: 1_000 })).rejects.toMatchObject({ code: 'engine_unavailable' })
+  between.stop()
+})
+
 it('declares the settings of its handlers, which an operator can overrule', async () => {
   const limited = {
     concurrency: 1,

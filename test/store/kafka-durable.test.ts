@@ -1,4 +1,5 @@
 import { expect, it, vi } from 'vitest'
+import type { Outcome } from '../../src/task/outcome.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { closeAfterwards } from '../fixtures/closing.ts'
 import { startKafka } from '../fixtures/kafka.ts'
@@ -7,21 +8,24 @@ import { openTestQueue } from '../fixtures/server.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 9, startedAt: 0 }
 
-it('answers a durable outcome after Kafka has stored it', async () => {
+it('answers a durable outcome after Kafka has stored it, and other turns before', async () => {
   const [kafka, redis] = await Promise.all([startKafka(), startRedis()])
   const queue = await openTestQueue(`kafka://${kafka.address}?partitions=1&state=${redis.url}`)
   await queue.configureType('t', { declared: true })
-  const [submitted] = await queue.submit([completeSpec({ type: 't' })])
-  const { leases } = await queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
+  const [submitted] = await queue.submit(Array.from({ length: 3 }, () => completeSpec({ type: 't' })))
+  const { leases } = await queue.turn({ worker: WORKER, want: 3, waitMs: 20_000 })
   const [broker] = kafka.brokers
   broker!.signal('SIGSTOP')
   closeAfterwards(() => broker!.signal('SIGCONT'))
-  const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: 1 } as const }))
+  const settle = (index: number, outcome: Outcome, durable: boolean) =>
+    queue.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[index]!.lease, outcome }], durable })
   let answered = false
-  const answer = queue.turn({ worker: WORKER, want: 0, outcomes, durable: true }).finally(() => (answered = true))
+  const answer = settle(0, { kind: 'success', result: 1 }, true).finally(() => (answered = true))
   await vi.waitFor(async () => {
     expect(await queue.get([submitted!.task.id])).toMatchObject([{ status: 'success' }])
   }, 20_000)
+  expect((await settle(1, { kind: 'success', result: 2 }, false)).settled).toMatchObject([{ status: 'success' }])
+  expect((await settle(2, { kind: 'released' }, true)).settled).toMatchObject([{ status: 'pending' }])
   // The event of the outcome is read in the meantime.
   const { last } = await queue.events({ after: null, max: 1 })
   for (let times = 0; times < 20; times++) await queue.events({ after: last, max: 1, waitMs: 50 })

@@ -5,6 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { type Queue, TYPES_NAMED_MAX } from '../../src/queue/queue.ts'
+import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { removeAtExit } from '../fixtures/processes.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
@@ -77,6 +78,25 @@ it.each(['SQLite', 'Redis'])(
   },
   60_000,
 )
+
+it.each(['SQLite', 'Redis'])('counts types beyond the first 500 of a slot in the sum only, on %s', async (store) => {
+  const now = Date.now()
+  const url = store === 'Redis' ? `${redis.url}?prefix=slots` : 'sqlite::memory:'
+  const queue = await openTestQueue(url, { clock: () => now })
+  const types = Array.from({ length: 510 }, (_, index) => `t${index}`)
+  const handler = { maxConcurrency: null, groupConcurrency: null, rate: null, payloadSchema: null, defaults: {} }
+  await queue.declareHandlers(new Map(types.map((type) => [type, { ...handler, retry: RETRY_DEFAULTS }])))
+  const submit = (some: readonly string[]) => queue.submit(some.map((type) => completeSpec({ type })))
+  const submitted = async (type: string | null) => (await queue.history('2h', type)).slots.at(-1)!.submitted
+  await submit(types)
+  expect(await submitted(null)).toBe(510)
+  const counts = await Promise.all(types.map(submitted))
+  // Redis keeps one more if it writes the sum last.
+  expect([500, 501]).toContain(counts.filter((count) => count === 1).length)
+  const [kept, left] = [types[counts.indexOf(1)]!, types[counts.indexOf(0)]!]
+  await submit([kept, left])
+  expect([await submitted(null), await submitted(kept), await submitted(left)]).toEqual([512, 2, 0])
+})
 
 describe.each(['SQLite', 'Redis'])('types that were used once, on %s', (store) => {
   const COUNT = 200

@@ -33,8 +33,6 @@ const TRIPS_MAX = 3
 const WEIGHT_MAX = 64
 /** Time that Redis takes before it starts a trip: one that leaves sooner would be answered together with it. */
 const APART_MS = 0.2
-/** A decision on an outdated state is repeated on the present state, at most this often. */
-const DECISIONS_MAX = 5
 
 /** Replaces an outcome that has passed all earlier checks but that Redis cannot store. */
 const UNSTORABLE = refusedOutcome('it contains a value that cannot be stored')
@@ -355,9 +353,11 @@ export class Turns {
     }
   }
 
-  /** Decides the outcomes again whose state had changed. */
-  async #decideAgain(turn: Turn, again: readonly Again[], settled: Settled[], tries = 1): Promise<string[]> {
-    if (tries > DECISIONS_MAX) return []
+  /**
+   * Decides the outcomes again whose state had changed, until Redis agrees: a lease changes only by a request to cancel
+   * and as its times pass, each of them once.
+   */
+  async #decideAgain(turn: Turn, again: readonly Again[], settled: Settled[]): Promise<string[]> {
     const outcomes = again.map(({ place, outcome }) => ({ lease: turn.outcomes![place]!.lease, outcome }))
     for (const { lease } of outcomes) this.#leases.forget(lease)
     const answer = await this.#go({ worker: turn.worker, want: 0, types: [], outcomes }, false)
