@@ -2,6 +2,7 @@ import { useEffect, useState } from 'preact/hooks'
 import { get, type History } from './api.ts'
 import { useLive } from './live.ts'
 import { ChartPanel, ErrorLine } from './parts.tsx'
+import { addressOf } from './task-search.ts'
 import { say, shortDuration, type Word } from './words.ts'
 
 /** The ranges of the kept history; `live` is what this page has received since it was opened. */
@@ -20,6 +21,11 @@ export function useRange(): [Range, (range: Range) => void] {
     setRange(selected)
   }
   return [range, select]
+}
+
+/** The time that the figures of a range are of. */
+export function rangeTitle(range: Range): string {
+  return range === 'live' ? say('errorsTitle') : say('lastRange', say(`range_${range}`))
 }
 
 interface SwitchProps {
@@ -78,16 +84,26 @@ export function useHistory(range: Range, type?: string, afterMs = 0): [History |
   return [history?.range === range ? history : null, error]
 }
 
+/** Tasks that failed or timed out. */
+export function failuresOf(history: History | null): number {
+  return (history?.slots ?? []).reduce((sum, { failed, timeout }) => sum + failed + timeout, 0)
+}
+
+/** The errors of a range, of one type or all, as the list of tasks shows them. */
+export function errorsAddress(range: Range, type = ''): string {
+  return addressOf({ type, range: range === 'live' ? '15m' : range }, 'errors')
+}
+
 interface ChartsProps {
-  range: Exclude<Range, 'live'>
+  /** As `useHistory` returns them. */
+  read: readonly [History | null, error: string]
   theme: string
   type?: string
 }
 
 /** Charts of what the server keeps, so that a reload or a restart loses nothing. */
-export function HistoryCharts({ range, theme, type }: ChartsProps) {
-  const [history, error] = useHistory(range, type)
-  if (!history) return <ErrorLine error={error} />
+export function HistoryCharts({ read: [history, error], theme, type }: ChartsProps) {
+  if (!history) return error === '' ? <ChartSpace count={type === undefined ? 2 : 4} /> : <ErrorLine error={error} />
   // The last slot is not over: its counts are not complete.
   const slots = history.slots.slice(0, -1)
   const at = slots.map((slot) => Date.parse(slot.at) / 1_000)
@@ -134,5 +150,16 @@ export function HistoryCharts({ range, theme, type }: ChartsProps) {
         )}
       </div>
     </>
+  )
+}
+
+/** In place of charts that are being read, so that nothing moves when they come. */
+function ChartSpace({ count }: { count: number }) {
+  return (
+    <div class="columns" aria-hidden="true">
+      {Array.from({ length: count }, (_, at) => (
+        <div key={at} class="panel chart-space" />
+      ))}
+    </div>
   )
 }

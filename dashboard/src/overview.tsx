@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks'
 import { get, type Health, STATUSES } from './api.ts'
-import { HistoryCharts, RangeSwitch, useRange } from './history.tsx'
+import { failuresOf, HistoryCharts, RangeSwitch, useHistory, useRange } from './history.tsx'
 import { type Point, useEachSecond, useLive } from './live.ts'
 import { ChartPanel, ErrorLine, Panel } from './parts.tsx'
 import { QueueHealth } from './queue-health.tsx'
@@ -11,10 +11,13 @@ import { duration, number, say, type Word } from './words.ts'
 export function OverviewView({ theme, query }: { theme: string; query: URLSearchParams }) {
   const { stats, types, limits, history } = useLive()
   const [range, select] = useRange()
+  const read = useHistory(range)
   const [health, setHealth] = useState<Health | null>(null)
   useEachSecond(async () => setHealth(await get<Health>('/health')), [])
   const asked = query.get('only') ?? ''
   const only = Object.hasOwn(CONDITIONS, asked) ? (asked as Condition) : null
+  const heard = history.flatMap(({ types: counted }) => [...counted.values()])
+  const failures = range === 'live' ? heard.reduce((sum, { failed }) => sum + failed, 0) : failuresOf(read[0])
   const at = history.map((point) => point.at)
   const values = (of: (point: Point) => number) => history.map(of)
   return (
@@ -42,9 +45,9 @@ export function OverviewView({ theme, query }: { theme: string; query: URLSearch
       </ul>
       <div class="list-line">
         <RangeSwitch range={range} select={select} />
-        <QueueHealth health={health} types={types} limits={limits} />
+        <QueueHealth {...{ health, types, limits, range, failures }} />
       </div>
-      {range !== 'live' && <HistoryCharts range={range} theme={theme} />}
+      {range !== 'live' && <HistoryCharts read={read} theme={theme} />}
       {range === 'live' && (
         <div class="columns">
           <ChartPanel

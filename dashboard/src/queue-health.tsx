@@ -1,4 +1,5 @@
 import type { Health, NamedLimit, TypeInfo } from './api.ts'
+import { errorsAddress, type Range, rangeTitle } from './history.tsx'
 import { typeAddress } from './task-search.ts'
 import { CONDITIONS, type Condition } from './type-table.tsx'
 import { number, say, time } from './words.ts'
@@ -9,10 +10,13 @@ interface Props {
   health: Health | null
   types: readonly TypeInfo[]
   limits: readonly NamedLimit[]
+  /** Tasks that failed in the range. */
+  failures: number
+  range: Range
 }
 
 /** In one line whether tasks start: each obstacle with the number of types, linked to them. */
-export function QueueHealth({ health, types, limits }: Props) {
+export function QueueHealth({ health, types, limits, failures, range }: Props) {
   if (!health) return null
   const stalled = health.checks.find(({ name }) => name === 'stalled')
   const failing = health.checks.filter(({ name, ok }) => !ok && name !== 'stalled')
@@ -33,6 +37,11 @@ export function QueueHealth({ health, types, limits }: Props) {
       {stalled?.ok === false && (
         <a class="chip failed" href="#/tasks?status=pending" title={stalled.detail}>
           {say('stalled')} <b>{stalled.detail}</b>
+        </a>
+      )}
+      {failures > 0 && (
+        <a class="chip failed" href={errorsAddress(range)} title={rangeTitle(range)}>
+          {say('failed')} <b>{number(failures)}</b> {range !== 'live' && rangeTitle(range)}
         </a>
       )}
       {found.map(({ condition, types: some }) => (

@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks'
 import type { TypeInfo } from './api.ts'
-import { type Range, useHistory } from './history.tsx'
+import { errorsAddress, type Range, rangeTitle, useHistory } from './history.tsx'
 import { useRowKeys } from './keyboard.tsx'
 import { type Point, useLive } from './live.ts'
 import { ariaSort, FilterField, SortButton, useOrder } from './order.tsx'
@@ -104,7 +104,7 @@ export function TypeTable({ range, only }: { range: Range; only: Condition | nul
             {column === 'type' || VALUES[column] ? (
               <SortButton label={say(HEADS[column] ?? column)} sort={() => sort(column, column !== 'type')} />
             ) : (
-              <span title={column === 'errors' ? errorsTitle(range) : ''}>{say(column)}</span>
+              <span title={column === 'errors' ? rangeTitle(range) : ''}>{say(column)}</span>
             )}
           </span>
         ))}
@@ -112,10 +112,6 @@ export function TypeTable({ range, only }: { range: Range; only: Condition | nul
       />
     </Panel>
   )
-}
-
-function errorsTitle(range: Range): string {
-  return range === 'live' ? say('errorsTitle') : say('lastRange', say(`range_${range}`))
 }
 
 function TypeRow({ info, range }: { info: TypeInfo; range: Range }) {
@@ -149,7 +145,7 @@ function TypeRow({ info, range }: { info: TypeInfo; range: Range }) {
         <Times of={run} />
       </span>
       <span role="cell" class={`num col-errors ${errors > 0 ? 'bad' : ''}`} data-label={say('errors')}>
-        {number(errors)}
+        {errors > 0 ? <a href={errorsAddress(range, type)}>{number(errors)}</a> : 0}
       </span>
       <span role="cell" class="col-trend">
         <Sparkline values={trend} label={`${type}: ${say('perSecond')}`} />

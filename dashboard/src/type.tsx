@@ -2,7 +2,16 @@ import { useEffect, useState } from 'preact/hooks'
 import { call, get, type Schema, type Task, type TypeInfo } from './api.ts'
 import { ErrorGroups } from './error-groups.tsx'
 import { confirmedRun } from './feedback.tsx'
-import { HistoryCharts, RangeSwitch, useRange } from './history.tsx'
+import {
+  errorsAddress,
+  failuresOf,
+  HistoryCharts,
+  type Range,
+  RangeSwitch,
+  rangeTitle,
+  useHistory,
+  useRange,
+} from './history.tsx'
 import { JsonView } from './json-view.tsx'
 import { LimitsTable } from './limits.tsx'
 import { useLive } from './live.ts'
@@ -19,7 +28,9 @@ const AGAIN_MS = 5_000
 /** One type: its figures over time, limits, groups, errors and the schema of its payload. */
 export function TypeView({ type, theme }: { type: string; theme: string }) {
   const { types, stats } = useLive()
-  const [range, select] = useRange()
+  const [selected, select] = useRange()
+  const range = selected === 'live' ? '1h' : selected
+  const read = useHistory(range, type)
   const info = types.find((each) => each.type === type)
   usePageTitle(type)
   if (!info && !stats) return <Loading />
@@ -47,15 +58,15 @@ export function TypeView({ type, theme }: { type: string; theme: string }) {
           {may('admin') && <PauseButton info={info} />}
         </div>
       </div>
-      <Figures info={info} />
+      <Figures info={info} range={range} failures={failuresOf(read[0])} />
       <RangeSwitch range={range} select={select} without="live" />
-      <HistoryCharts range={range === 'live' ? '1h' : range} type={type} theme={theme} />
+      <HistoryCharts read={read} type={type} theme={theme} />
+      <ErrorGroups search={{ type, range: '7d' }} title={say('recentErrors')} />
       <Panel title={say('limits')}>
         <LimitsTable types={[info]} />
         <Turns info={info} />
       </Panel>
       <Groups type={type} />
-      <ErrorGroups search={{ type, range: '7d' }} title={say('recentErrors')} />
       <PayloadSchema type={type} />
     </>
   )
@@ -100,7 +111,14 @@ function Turns({ info: { type, group_turns: turns } }: { info: TypeInfo }) {
   )
 }
 
-function Figures({ info }: { info: TypeInfo }) {
+interface FiguresProps {
+  info: TypeInfo
+  range: Range
+  /** Tasks that failed in the range. */
+  failures: number
+}
+
+function Figures({ info, range, failures }: FiguresProps) {
   const { type, pending, delayed, dependent, processing, max_concurrency: limit, throughput, workers, wait, run } = info
   const beside = [
     delayed > 0 && `${number(delayed)} ${say('delayed')}`,
@@ -114,6 +132,9 @@ function Figures({ info }: { info: TypeInfo }) {
       <Figure name={say('processing')} href={addressOf({ type, status: 'processing' })}>
         {limit === null ? number(processing) : say('of', number(processing), number(limit))}
         {limit !== null && <Meter value={processing} max={limit} label={say('processing')} />}
+      </Figure>
+      <Figure name={say('failed')} href={errorsAddress(range, type)} note={rangeTitle(range)}>
+        <span class={failures > 0 ? 'bad' : ''}>{number(failures)}</span>
       </Figure>
       <Figure name={say('perSecond')}>{number(throughput, 1)}</Figure>
       <Figure name={say('workers')} href="#/workers">

@@ -1,7 +1,7 @@
 import { expect, it, vi } from 'vitest'
 import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { has } from '../fixtures/chromium.ts'
-import { browser, confirm, go, main, openDashboard, page, screenshot, server } from '../fixtures/dashboard.ts'
+import { browser, confirm, go, main, openDashboard, page, screenshot, server, untilAt } from '../fixtures/dashboard.ts'
 
 openDashboard()
 
@@ -110,6 +110,23 @@ it('names what stops tasks in one line, linked to the type, which can be resumed
     .waitFor()
   expect(await page.title()).toBe('slow · XQueue')
   await server.call('POST', '/tasks/cancel', { type: 'idle' })
+})
+
+it('counts the failures of the range, and leads to their errors: of all types and of one', async () => {
+  await server.until(await server.submit('fails', {}, { max_retry: 0 }), { status: 'failed' })
+  await page.reload()
+  const errors = page.getByRole('region', { name: 'Errors', exact: true })
+  await page.getByRole('link', { name: 'failed 1 last 1 h' }).click()
+  await untilAt('#/tasks?range=1h&view=errors')
+  await has(errors, 'fails')
+  await page.goBack()
+  await page.getByRole('row', { name: 'fails' }).getByRole('link', { name: '1', exact: true }).click()
+  await untilAt('#/tasks?type=fails&range=1h&view=errors')
+  await has(errors, 'fails')
+  await go('types/fails')
+  await has(page.locator('.figures'), /failed1 last 1 h/)
+  await page.locator('.figures').getByRole('link', { name: 'failed' }).click()
+  await untilAt('#/tasks?type=fails&range=1h&view=errors')
 })
 
 it('names a limit that stops tasks in the same line, and sets the turns of groups', async () => {
