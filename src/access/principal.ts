@@ -1,4 +1,4 @@
-import { type CallRate, includes, type Scope } from '../task/api-key.ts'
+import { type CallRate, includes, SCOPES, type Scope } from '../task/api-key.ts'
 import type { Bounds } from '../task/bounds.ts'
 import { XQueueError } from '../task/errors.ts'
 
@@ -74,16 +74,19 @@ export function notAccepted(why: string): XQueueError {
   return new XQueueError('unauthorized', why, { challenge: `${REALM}, error="invalid_token"` })
 }
 
-export function notForTenants({ name }: Principal): XQueueError {
-  const detail = `this call concerns the whole server, but ${name} is bound to a part of it: use a key without bounds`
+export function notForTenants({ id, name }: Principal): XQueueError {
+  const who = `${name} (${id})`
+  const detail = `this call concerns the whole server, but ${who} is bound to a part of it: use a key without bounds`
   return new XQueueError('forbidden', detail)
 }
 
-export function notAllowed({ name, scopes }: Principal, scope: RouteScope): XQueueError {
+export function notAllowed(principal: Principal, scope: RouteScope): XQueueError {
+  const { id, name, scopes } = principal
   const required = scope === 'listen' ? 'read' : scope
+  const sufficient = SCOPES.filter((one) => may({ ...principal, interests: null, scopes: [one] }, scope)).join(' or ')
   const has = scopes.length > 0 ? `has ${scopes.join(', ')}` : 'has no scope'
   const details = { required_scope: required, scopes }
   const challenge = `${REALM}, error="insufficient_scope", scope="${required}"`
-  const detail = `this call needs the scope ${required}, but ${name} ${has}: use another key`
+  const detail = `this call needs the scope ${sufficient}, but ${name} (${id}) ${has}: use another key`
   return new XQueueError('forbidden', detail, { ...details, challenge })
 }

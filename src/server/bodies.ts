@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { FastifyInstance } from 'fastify'
-import { invalidField, XQueueError } from '../task/errors.ts'
-import { faultInText, readMarked } from '../task/json.ts'
+import { invalidField, shortPath, XQueueError } from '../task/errors.ts'
+import { faultInText, prototypeFieldIn, readMarked } from '../task/json.ts'
 
 const BYTE_ORDER_MARK = 0xfeff
 const CHARSET = /;\s*charset\s*=\s*"?([^\s;"]{1,40})/i
@@ -42,7 +42,8 @@ export function readBodies(server: FastifyInstance): void {
     if (fault && marksNumbers && fault.path !== '') {
       return parse(request, text, (error) => done(error && unreadable(text), error ? undefined : readMarked(text)))
     }
-    if (fault) return done(fault.path === '' ? whole(fault.message) : invalidField(fault.path, fault.message))
+    if (fault)
+      return done(fault.path === '' ? whole(fault.message) : invalidField(shortPath(fault.path), fault.message))
     parse(request, text, (error, value) => done(error && unreadable(text), value))
   })
 }
@@ -58,15 +59,16 @@ function encoded(encoding: string): XQueueError {
 
 /** Invalid JSON, or JSON with names that would reach the prototype of an object. */
 function unreadable(text: string): XQueueError {
+  let value: unknown
   try {
-    JSON.parse(text)
+    value = JSON.parse(text)
   } catch (error) {
     // Without the surrounding text: it may contain a key, and a refusal may be logged.
     const why = (error as Error).message.replace(/, (?:\.\.\.)?".*$/s, '')
     return new XQueueError('invalid_request', `the body is not valid JSON: ${why}`)
   }
-  return new XQueueError(
-    'invalid_request',
-    'a field is named __proto__, or constructor with a prototype inside: rename it',
-  )
+  const remedy = 'programs could take it for the prototype of an object: rename it'
+  const path = prototypeFieldIn(value)
+  if (path === null) return whole(`has a field __proto__, or constructor.prototype: ${remedy}`)
+  return invalidField(shortPath(path), `is not allowed as a name, because ${remedy}`)
 }

@@ -2,6 +2,7 @@ import type { Principal } from '../access/principal.ts'
 import type { Queue } from '../queue/queue.ts'
 import { includes } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
+import { notCreated } from './named-types.ts'
 
 /** A hundredth of all named limits, so that one key leaves room for others. */
 export const LIMITS_NAMED_PER_KEY_MAX = 100
@@ -28,9 +29,10 @@ export class NamedLimits {
     const added = declared.filter((limit) => !known.has(limit) && !own.has(limit))
     if (own.size + added.length > LIMITS_NAMED_PER_KEY_MAX) await this.#forgetGone(own)
     if (own.size + added.length > LIMITS_NAMED_PER_KEY_MAX) {
-      const why = `${name} has created ${own.size} named limits, at most ${LIMITS_NAMED_PER_KEY_MAX} are allowed`
-      const remedy = `let an operator create it with PUT /api/v1/limits/${encodeURIComponent(added[0]!)}`
-      throw new XQueueError('too_many_limits', `${why}, so "${added[0]}" is not created: ${remedy}`)
+      const room = LIMITS_NAMED_PER_KEY_MAX - own.size
+      const why = `${name} has created ${own.size} named limits, and its workers can create ${room} more`
+      const remedy = `let an operator create new ones, as with PUT /api/v1/limits/${encodeURIComponent(added[0]!)}`
+      throw new XQueueError('too_many_limits', `${why}, so ${notCreated(added, 'limits')}: ${remedy}`)
     }
     for (const limit of added) own.add(limit)
   }

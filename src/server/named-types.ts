@@ -32,7 +32,8 @@ export class NamedTypes {
     await this.#countFor(by, unknown)
     const { length } = await this.#queue.types()
     if (length + unknown.length <= TYPES_NAMED_MAX) return
-    throw tooMany(`there are ${length} task types, and workers can create types up to ${TYPES_NAMED_MAX}`, name)
+    const room = Math.max(0, TYPES_NAMED_MAX - length)
+    throw tooMany(`there are ${length} task types, and workers can create ${room} more`, unknown)
   }
 
   async #countFor({ id, name, bounds, scopes }: Principal, unknown: readonly string[]): Promise<void> {
@@ -40,9 +41,13 @@ export class NamedTypes {
     if (bounds !== null || includes(scopes, 'admin')) return
     const own = this.#byKey.get(id) ?? new Map<string, number>()
     this.#byKey.set(id, own)
-    const isOver = () => own.size + unknown.filter((type) => !own.has(type)).length > TYPES_NAMED_PER_KEY_MAX
+    const added = () => unknown.filter((type) => !own.has(type))
+    const isOver = () => own.size + added().length > TYPES_NAMED_PER_KEY_MAX
     if (isOver()) await this.#forgetGone(own)
-    if (isOver()) throw tooMany(`${name} has created ${TYPES_NAMED_PER_KEY_MAX} task types`, unknown[0]!)
+    if (isOver()) {
+      const room = TYPES_NAMED_PER_KEY_MAX - own.size
+      throw tooMany(`${name} has created ${own.size} task types, and its workers can create ${room} more`, added())
+    }
     for (const type of unknown) own.set(type, performance.now())
   }
 
@@ -57,7 +62,13 @@ export class NamedTypes {
   }
 }
 
-function tooMany(why: string, name: string): XQueueError {
-  const remedy = `use an existing type, or let an operator declare this one with POST /api/v1/types/${name}`
-  return new XQueueError('too_many_types', `${why}, so "${name}" is not created: ${remedy}`)
+function tooMany(why: string, added: readonly string[]): XQueueError {
+  const remedy = `use existing types, or let an operator declare new ones, as with POST /api/v1/types/${added[0]}`
+  return new XQueueError('too_many_types', `${why}, so ${notCreated(added, 'types')}: ${remedy}`)
+}
+
+/** What happens to new names of a call for which there is no room: all of them are refused. */
+export function notCreated(added: readonly string[], kind: 'types' | 'limits'): string {
+  if (added.length === 1) return `"${added[0]}" is not created`
+  return `none of the ${added.length} new ${kind} of this call is created`
 }

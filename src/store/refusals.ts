@@ -12,13 +12,25 @@ const NAMES_MAX = 20
 /** Seconds after which a submission to a full queue is worth repeating. */
 const RETRY_AFTER_FULL = 1
 
-export function unknownType(type: string, registered: string[]): XQueueError {
+interface Unknown {
+  why: string
+  remedy: string
+}
+
+export function unknownType(
+  type: string,
+  registered: string[],
+  { why, remedy }: Unknown = withoutHandler(type),
+): XQueueError {
   const some = registered.slice(0, NAMES_MAX)
   const more = registered.length > some.length ? `, and ${registered.length - some.length} more` : ''
   const have = some.length > 0 ? `registered: ${some.join(', ')}${more}` : 'none is registered'
+  return new XQueueError('unknown_type', `${why} (${have}): ${remedy}`, { registered_types: some })
+}
+
+function withoutHandler(type: string): Unknown {
   const remedy = 'start a worker that has a handler for it'
-  const detail = `no handler is registered for the task type "${type}" (${have}): ${remedy}`
-  return new XQueueError('unknown_type', detail, { registered_types: some })
+  return { why: `no handler is registered for the task type "${type}"`, remedy }
 }
 
 /** A login with a key that is revoked meanwhile gets no session. */
@@ -31,9 +43,10 @@ export function unknownTypes(
   specs: readonly TaskSpec[],
   unknown: ReadonlySet<string>,
   registered: string[],
+  because: (type: string) => Unknown = withoutHandler,
 ): XQueueError {
   const [first] = unknown
-  const { message, details } = unknownType(first!, registered)
+  const { message, details } = unknownType(first!, registered, because(first!))
   const errors = specs.flatMap(({ type }, index): FieldError[] =>
     unknown.has(type) ? [{ path: `tasks[${index}].type`, message: `unknown task type "${type}"` }] : [],
   )

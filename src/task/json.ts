@@ -257,6 +257,18 @@ export function changedNumberIn(value: unknown): JsonFault | null {
   return null
 }
 
+/** The path of a field that could be taken for the prototype of its object; null: none within the allowed levels. */
+export function prototypeFieldIn(value: unknown, levels = LEVELS_MAX): string | null {
+  if (typeof value !== 'object' || value === null || levels === 0) return null
+  for (const [key, inner] of Object.entries(value)) {
+    if (key === '__proto__') return key
+    if (key === 'constructor' && Object.hasOwn(Object(inner), 'prototype')) return 'constructor.prototype'
+    const path = prototypeFieldIn(inner, levels - 1)
+    if (path !== null) return joined(Array.isArray(value) ? `[${key}]` : key, path)
+  }
+  return null
+}
+
 function isChanged(value: number, source: string): boolean {
   if (!Number.isFinite(value)) return true
   if (value === 0) return /[1-9]/.test(source.split(/[eE]/, 1)[0]!)

@@ -20,7 +20,7 @@ import type {
   WorkerInfo,
 } from '../queue/queue.ts'
 import type { Ring } from '../store/history.ts'
-import { unknownPredecessors, unknownType, unknownTypes } from '../store/refusals.ts'
+import { unknownType, unknownTypes } from '../store/refusals.ts'
 import { allows, allowsGroup, allowsType, type Bounds, type Placed } from '../task/bounds.ts'
 import { leaseLost, XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
@@ -31,7 +31,17 @@ import { changeEach, filtersWithin } from './filters.ts'
 import { historyWithin } from './history.ts'
 import { errorMask, successorsWithin } from './named-tasks.ts'
 import { TenantNames } from './names.ts'
-import { noLimits, refuseKeys, refuseLimits, refuseOwnUses, refuseTypeChange, withoutHold } from './refusals.ts'
+import {
+  noLimits,
+  noTypeFor,
+  outsideOf,
+  refuseForeign,
+  refuseKeys,
+  refuseLimits,
+  refuseOwnUses,
+  refuseTypeChange,
+  withoutHold,
+} from './refusals.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
 import { statsWithin } from './stats.ts'
 import { Tally } from './tally.ts'
@@ -69,7 +79,7 @@ export class BoundedQueue implements Queue {
 
   async submit(specs: readonly TaskSpec[]) {
     const unknown = new Set(specs.map(({ type }) => type).filter((type) => !allowsType(this.#bounds, type)))
-    if (unknown.size > 0) throw unknownTypes(specs, unknown, await this.#typeNames())
+    if (unknown.size > 0) throw unknownTypes(specs, unknown, await this.#typeNames(), outsideOf(this.#bounds))
     const own = specs.map((spec, index): TaskSpec => {
       refuseOwnUses(spec)
       const { idempotencyKey: key, batch } = spec
@@ -77,7 +87,7 @@ export class BoundedQueue implements Queue {
       const [ownKey, ownBatch] = [key, batch].map((name) => (name === null ? null : this.#names.stored(name)))
       return { ...spec, group, idempotencyKey: ownKey!, batch: ownBatch! }
     })
-    await this.#refuseForeign(own)
+    await refuseForeign(own, this.#visible)
     const submitted = await this.#queue.submit(own).catch(async (error: unknown) => {
       throw await this.#inOwnNames(error, specs)
     })
@@ -92,7 +102,7 @@ export class BoundedQueue implements Queue {
     // A tenant's worker creates no types.
     const known = turn.want > 0 ? new Set((await this.#queue.types({ names: allowed })).map(({ type }) => type)) : null
     const types = allowed.filter((type) => known?.has(type) ?? true)
-    if (turn.want > 0 && types.length === 0) throw unknownType(asked[0] ?? '', await this.#typeNames())
+    if (turn.want > 0 && types.length === 0) throw noTypeFor(this.#bounds, asked, allowed, await this.#typeNames())
     const worker = { ...turn.worker, id: this.#names.stored(turn.worker.id), types }
     const { outcomes = [], renewals = [], logs = [] } = turn
     const held = await this.#heldHere([...outcomes, ...renewals, ...logs].map(({ lease }) => lease))
@@ -137,7 +147,7 @@ export class BoundedQueue implements Queue {
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
-    if (!allowsType(this.#bounds, type)) throw unknownType(type, await this.#typeNames())
+    if (!allowsType(this.#bounds, type)) throw unknownType(type, await this.#typeNames(), outsideOf(this.#bounds)(type))
     refuseTypeChange(this.#bounds, change)
     await this.#queue.configureType(type, change)
     const [info] = await this.types({ names: [type] })
@@ -280,16 +290,6 @@ export class BoundedQueue implements Queue {
 
   async #typeNames(): Promise<string[]> {
     return (await this.#queue.types()).map(({ type }) => type).filter((type) => allowsType(this.#bounds, type))
-  }
-
-  async #refuseForeign(specs: readonly TaskSpec[]): Promise<void> {
-    const named = specs.flatMap(({ after }, index) =>
-      after.flatMap((id, place) => (typeof id === 'string' ? [{ index, place, id }] : [])),
-    )
-    if (named.length === 0) return
-    const visible = await this.#visible(named.map(({ id }) => id))
-    const missing = named.filter(({ id }) => !visible.has(id))
-    if (missing.length > 0) throw unknownPredecessors(missing)
   }
 
   /** A refusal of the store without data that the tenant must not see. */

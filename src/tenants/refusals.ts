@@ -1,8 +1,12 @@
 import type { Turn, TypeChange } from '../queue/queue.ts'
+import { unknownPredecessors, unknownType } from '../store/refusals.ts'
 import type { Bounds } from '../task/bounds.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { TaskSpec } from '../task/task.ts'
 import { NO_USES } from '../task/uses.ts'
+
+/** Types that a refusal names. */
+const TYPES_NAMED_MAX = 20
 
 /**
  * Refuses changes of a type that a key with bounds must not make.
@@ -16,6 +20,47 @@ export function refuseTypeChange({ groups }: Bounds, { declared, ceilings, reten
   if (declared === undefined && ceilings === undefined && retention === undefined) return
   const why = 'a key with bounds cannot declare a type or set its ceilings or retention, which protect other tenants'
   throw new XQueueError('forbidden', `${why}: use a key without bounds`)
+}
+
+/** Why a type is unknown to a key that is bounded to other types. */
+export function outsideOf({ types }: Bounds) {
+  const some = types?.slice(0, TYPES_NAMED_MAX).join(', ')
+  const own = types && types.length > TYPES_NAMED_MAX ? `${some}, …` : some
+  return (type: string) => ({
+    why: `the key is bounded to the types ${own}, and "${type}" is not one of them`,
+    remedy: 'use one of its types, or another key',
+  })
+}
+
+/** A worker whose key has bounds gets no tasks: its types are outside of them, or do not exist. */
+export function noTypeFor(
+  bounds: Bounds,
+  [asked = '']: readonly string[],
+  [missing]: readonly string[],
+  registered: string[],
+): XQueueError {
+  if (missing === undefined) return unknownType(asked, registered, outsideOf(bounds)(asked))
+  return unknownType(missing, registered, {
+    why: `the task type "${missing}" does not exist, and a worker whose key has bounds creates no types`,
+    remedy: `let an operator declare it with POST /api/v1/types/${missing}, or start a worker without bounds first`,
+  })
+}
+
+/**
+ * Tasks that wait for tasks outside of the bounds.
+ * @throws XQueueError `unknown_predecessor`
+ */
+export async function refuseForeign(
+  specs: readonly TaskSpec[],
+  visible: (ids: readonly string[]) => Promise<Set<string>>,
+): Promise<void> {
+  const named = specs.flatMap(({ after }, index) =>
+    after.flatMap((id, place) => (typeof id === 'string' ? [{ index, place, id }] : [])),
+  )
+  if (named.length === 0) return
+  const found = await visible(named.map(({ id }) => id))
+  const missing = named.filter(({ id }) => !found.has(id))
+  if (missing.length > 0) throw unknownPredecessors(missing)
 }
 
 export async function refuseKeys(): Promise<never> {

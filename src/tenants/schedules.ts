@@ -4,7 +4,7 @@ import { allows, allowsType, type Bounds } from '../task/bounds.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { noSchedule, type Schedule } from '../task/schedule.ts'
 import type { TenantNames } from './names.ts'
-import { refuseOwnUses } from './refusals.ts'
+import { outsideOf, refuseOwnUses } from './refusals.ts'
 
 /** Schedules with tasks within a tenant's bounds: its own, with its names, and those without a tenant. */
 export class TenantSchedules {
@@ -35,7 +35,11 @@ export class TenantSchedules {
     if ('keep' in change) throw new XQueueError('forbidden', 'a key with bounds cannot restore schedules')
     if ('add' in change) {
       const { id, task } = change.add
-      if (!allowsType(this.#bounds, task.type)) throw unknownType(task.type, [])
+      if (!allowsType(this.#bounds, task.type)) {
+        const own = (await this.#queue.types()).filter(({ type }) => allowsType(this.#bounds, type))
+        const names = own.map(({ type }) => type)
+        throw unknownType(task.type, names, outsideOf(this.#bounds)(task.type))
+      }
       refuseOwnUses(task)
       const group = groupWithin(this.#bounds, task.group, 'group')
       return { add: { ...change.add, id: this.#names.stored(id), task: { ...task, group } } }

@@ -125,6 +125,23 @@ it.each(['other', 'missing'])('names the tasks whose type is unknown within the 
   await expect(tenant.submit(specs)).rejects.toMatchObject(refusal)
 })
 
+it('says that bounds are the reason why a type is unknown', async () => {
+  const queue = await openTestQueue('sqlite::memory:')
+  for (const known of ['own.a', 'other']) await queue.configureType(known, { declared: true })
+  const tenant = new BoundedQueue(queue, { types: ['own.*'], groups: null })
+  const outside = /bounded to the types own\.\*, and "other" is not one of them \(registered: own\.a\): use one of its/
+  const task = completeSpec({ type: 'other' })
+  const claim = (...types: string[]) => tenant.turn({ worker: { ...WORKER, types }, want: 1 })
+  await expect(tenant.submit([task])).rejects.toThrow(outside)
+  await expect(tenant.configureType('other', { paused: true })).rejects.toThrow(outside)
+  await expect(claim('other')).rejects.toThrow(outside)
+  await expect(claim('other', 'own.new')).rejects.toThrow(
+    /"own\.new" does not exist, and a worker whose key has bounds creates no types \(registered: own\.a\): let an op/,
+  )
+  // A type that it may use and that does not exist is the same for all keys.
+  await expect(tenant.submit([completeSpec({ type: 'own.new' })])).rejects.toThrow(/no handler is registered/)
+})
+
 it('names the groups of a key, and no more than ten of them, where a group is refused', async () => {
   const queue = await openTestQueue('sqlite::memory:')
   await queue.configureType('t', { declared: true })

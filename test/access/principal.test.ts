@@ -43,13 +43,15 @@ describe('a caller', () => {
     )
   })
 
-  it.each<[Principal, RouteScope, string, string]>([
-    [withScopes('read', 'work'), 'admin', 'admin', 'has read, work'],
-    [withScopes(), 'listen', 'read', 'has no scope'],
-  ])('%# without a scope is told which one is needed', (principal, scope, required, has) => {
+  it.each<[Principal, RouteScope, string, string, string]>([
+    [withScopes('read', 'work'), 'admin', 'admin', 'admin', 'has read, work'],
+    [withScopes('read'), 'submit', 'submit', 'submit or admin', 'has read'],
+    [withScopes('submit'), 'read', 'read', 'view or read or admin', 'has submit'],
+    [withScopes(), 'listen', 'read', 'view or read or admin', 'has no scope'],
+  ])('%# without a scope is told which ones suffice', (principal, scope, required, sufficient, has) => {
     expect(notAllowed(principal, scope)).toMatchObject({
       code: 'forbidden',
-      message: `this call needs the scope ${required}, but shop ${has}: use another key`,
+      message: `this call needs the scope ${sufficient}, but shop (${principal.id}) ${has}: use another key`,
       details: {
         required_scope: required,
         scopes: principal.scopes,

@@ -108,7 +108,7 @@ it('names the missing scope, and how to fix it', async () => {
     challenge: 'Bearer realm="xqueue", error="insufficient_scope", scope="admin"',
     required_scope: 'admin',
     scopes: ['read'],
-    detail: expect.stringContaining('only-read has read'),
+    detail: expect.stringMatching(/needs the scope admin, but only-read \(key-[0-9a-f]+\) has read:/),
   })
   const malformed = { 'Basic x': 'must be `Bearer KEY`', [`Digest ${keys.read}`]: 'must be `Bearer KEY`' }
   const wrong = { ...malformed, 'Bearer x': 'begin with xq_', 'Bearer xq_x': 'was revoked' }

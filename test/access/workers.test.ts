@@ -70,7 +70,10 @@ describe.each(['SQLite', 'Redis'])('two keys whose workers have the same worker_
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 200, 409])
     const refused = answers.find(({ status }) => status === 409)!
     expect(refused.body).toMatchObject({ code: 'too_many_types' })
-    expect(refused.body.detail).toContain('has created 100 task types')
+    expect(refused.body.detail).toContain('has created 90 task types, and its workers can create 10 more')
+    expect(refused.body.detail).toContain('so none of the 30 new types of this call is created')
+    const atOnce = (await name(await guarded.key(['work']), 'many', 0, 100)).status
+    expect(atOnce).toBe(200)
     expect((await name(greedy, 'greedy', 200, 10)).status).toBe(200)
     expect((await name(greedy, 'greedy', 210, 1)).status).toBe(409)
     // Its existing types continue, and so do those of others.

@@ -129,8 +129,17 @@ describe('prototypes', () => {
   })
 
   it('are no valid names of fields, and the error says so', async () => {
-    const { status, body } = await program.call('POST', '/tasks', '{"type":"echo","payload":{"__proto__":1}}')
-    expect([status, body.detail]).toEqual([400, expect.stringContaining('__proto__')])
+    const refusal = async (payload: string) => {
+      const { status, body } = await program.call('POST', '/tasks', `{"type":"echo","payload":${payload}}`)
+      expect(status).toBe(400)
+      return body.errors?.[0].path ?? body.detail
+    }
+    expect(await refusal('{"__proto__":1}')).toBe('payload.__proto__')
+    expect(await refusal('{"a":[1,{"b":{"__proto__":null}}]}')).toBe('payload.a[1].b.__proto__')
+    expect(await refusal('[{"constructor":{"prototype":1}}]')).toBe('payload[0].constructor.prototype')
+    const name = 'x'.repeat(100_000)
+    expect(await refusal(`{"${name}":{"__proto__":1}}`)).toBe(`payload.${name}`.slice(0, 500))
+    expect(await refusal(`${'['.repeat(50_000)}{"__proto__":1}${']'.repeat(50_000)}`)).toContain('__proto__')
   })
 
   it('do not affect tags, where every name is allowed', async () => {
