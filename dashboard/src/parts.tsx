@@ -99,7 +99,7 @@ export interface Line {
 type Format = (value: number) => string
 const PLAIN: Format = (value) => number(value, value < 10 ? 2 : 1)
 
-const CHART_PX = 170
+const CHART_PX = { wide: 170, narrow: 110 }
 /** A page that was just opened shows at least this much time, so that the first points do not fill it. */
 const WINDOW_S = 60
 
@@ -143,6 +143,7 @@ function Chart({ at, lines, title, theme, format }: ChartProps & { format: Forma
   const box = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot | null>(null)
   const data = [at, ...lines.map(({ values }) => values)] as uPlot.AlignedData
+  const height = CHART_PX[matchMedia('(max-width: 720px)').matches ? 'narrow' : 'wide']
   const shape = lines.map(({ label: name }) => name).join()
   // Data goes in below; a new theme or language draws anew.
   useEffect(() => {
@@ -157,7 +158,7 @@ function Chart({ at, lines, title, theme, format }: ChartProps & { format: Forma
     const made = new uPlot(
       {
         width: box.current!.clientWidth,
-        height: CHART_PX,
+        height,
         padding: [8, 26, 0, 0],
         cursor: { show: false },
         legend: { show: false },
@@ -185,13 +186,13 @@ function Chart({ at, lines, title, theme, format }: ChartProps & { format: Forma
       box.current!,
     )
     plot.current = made
-    const resize = new ResizeObserver(() => made.setSize({ width: box.current!.clientWidth, height: CHART_PX }))
+    const resize = new ResizeObserver(() => made.setSize({ width: box.current!.clientWidth, height }))
     resize.observe(box.current!)
     return () => {
       resize.disconnect()
       made.destroy()
     }
-  }, [theme, shape])
+  }, [theme, shape, height])
   // The page is drawn more often than figures arrive.
   const newest = lines.map(({ values }) => values.at(-1)).join()
   useEffect(() => plot.current?.setData(data), [at.length, at[0], at.at(-1), newest])
@@ -208,7 +209,7 @@ function timeRange({ data: [times] }: uPlot): [number, number] {
 function clock(seconds: number, { min = 0, max = 0 }: uPlot.Scale): string {
   const date = new Date(seconds * 1_000)
   if (max! - min! > 86_400 * 1.5) return date.toLocaleDateString(locale(), { month: 'short', day: 'numeric' })
-  return date.toTimeString().slice(0, max! - min! > 3_600 * 2 ? 5 : 8)
+  return date.toTimeString().slice(0, max! - min! > 1_800 ? 5 : 8)
 }
 
 /** The title of the tab, while the component is shown; null until it is known. */
