@@ -41,7 +41,7 @@ beforeAll(async () => {
     [`tasks/${running}`, /30%/],
     [`tasks/${waiting}`, 'Waiting for one task'],
     ['tasks/0193a3c1-7c00-7000-8000-000000000001', 'Task not found'],
-    [`types/${LONG}`, /Groups[\s\S]*Errors of the last 7 days/],
+    [`types/${LONG}`, /Errors of the last 7 days[\s\S]*Groups/],
     ['types/none', 'Type not found'],
     ['workers', LONG],
     [`workers/${LONG}`, LONG],
