@@ -39,7 +39,10 @@ export interface WorkerOptions extends XQueueOptions {
   server?: string
   /** With `server`: its key; default that of the environment, XQUEUE_KEY. */
   key?: string | undefined
-  /** With `server`: the name in the list of workers; default host, process and a random part. */
+  /**
+   * With `server`: the name in the list of workers, up to 100 characters without control characters; default host,
+   * process and a random part.
+   */
   workerId?: string
 }
 

@@ -65,7 +65,7 @@ type Worker struct {
 	// Shutdown is how long running tasks may take at the end; default 30 s. What is left then goes to another worker
 	// when its lease ends, and costs no attempt.
 	Shutdown time.Duration
-	// ID is what the worker is called; default host and process.
+	// ID is what the worker is called: up to 100 characters without control characters; default host and process.
 	ID string
 	// Log receives a line for each event; default log.Printf.
 	Log func(format string, values ...any)

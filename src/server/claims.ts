@@ -3,7 +3,7 @@ import { Type } from 'typebox'
 import type { Lease, Queue, Turn, TurnAnswer, WorkerIdentity } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
-import { durationOf, TypeNameSchema } from '../task/task-input.ts'
+import { durationOf, TypeNameSchema, WorkerIdSchema } from '../task/task-input.ts'
 import { isoTime, taskText } from '../task/task-json.ts'
 import { json, nullable, orNull, ref, time, titled } from './fields.ts'
 import { JSON_TYPE } from './headers.ts'
@@ -53,7 +53,7 @@ export const LeaseList = Type.Object({
 export const CLAIM_FIELDS = {
   types: Type.Optional(Type.Array(TypeNameSchema, { minItems: 1, maxItems: 100, description: 'Default: all types' })),
   wait: Type.Optional(durationOf({ title: 'ConsumeWait', most: WAIT_MS_MAX })),
-  worker_id: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
+  worker_id: Type.Optional(WorkerIdSchema),
   concurrency: Type.Optional(
     Type.Integer({
       ...{ minimum: 1, maximum: 1_000_000 },

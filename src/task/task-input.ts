@@ -35,6 +35,12 @@ export const GroupSchema = Type.String({
   pattern: NO_CONTROLS,
   description: 'Tenant, account or customer; the groups of a type take turns and can have their own limit',
 })
+export const WorkerIdSchema = Type.String({
+  minLength: 1,
+  maxLength: 100,
+  pattern: NO_CONTROLS,
+  description: 'Name of the worker in lists and at its tasks, such as host and process id; default: its address',
+})
 export const BatchSchema = Type.String({
   minLength: 1,
   maxLength: TASK_LIMITS.groupCharsMax,

@@ -268,6 +268,20 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     expect((await turn({ outcomes: [{ lease: taken.lease }] })).outcomes).toEqual([{ status: 'success' }])
   })
 
+  it('bounds the name of a worker like other names, in each call that takes it', async () => {
+    const call = (path: string, worker_id: unknown) =>
+      guarded.as(operator).call('POST', path, { types: ['bounded-names'], worker_id })
+    for (const path of ['/tasks/turn', '/tasks/consume']) {
+      for (const name of ['a\nb', '\u0000', 'a\u007f', '\u0085', '\u001b[31mred', '', 'x'.repeat(101)]) {
+        const { status, body } = await call(path, name)
+        expect([path, name, status, body.errors?.[0].path]).toEqual([path, name, 400, 'worker_id'])
+      }
+      const names = ['host.example-4242', 'Anna\u2019s Mac/7', 'wörker 😀', crypto.randomUUID(), 'x'.repeat(100)]
+      for (const name of names) expect([name, (await call(path, name)).status]).toEqual([name, 200])
+    }
+    expect((await call('/tasks/turn', 'a\nb')).body.detail).toBe('body: worker_id must not contain control characters')
+  })
+
   it('does not show or end the leases of a key with other bounds', async () => {
     const [taken] = await leases(1)
     const { type } = taken.task

@@ -66,6 +66,9 @@ class Worker:
     more tasks and gives the running ones `shutdown` seconds. What is left then goes to another worker when its lease
     ends, and costs no attempt; so do the tasks of a worker that dies. A handler must therefore stand to run twice.
 
+    `worker_id` is its name in lists and at its tasks, up to 100 characters without control characters; default host and
+    process.
+
     `settings` declares limits and defaults of types at the start, with the fields of `POST /api/v1/handlers`, as in
     `{"resize": {"concurrency": 2, "rate": {"max": 100, "per": "1m"}}}`. Operators overrule them.
     """
