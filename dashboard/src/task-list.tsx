@@ -8,7 +8,7 @@ import { live, type Row, rowOf, updatedRow, useEachSecond, useLive } from './liv
 import { ErrorLine, Progress, StatusBadge, useAction } from './parts.tsx'
 import { may } from './session.ts'
 import { SelectionBar } from './task-actions.tsx'
-import { EMPTY, filterOf, matcherOf, type Search, submittedAt, timesOf } from './task-search.ts'
+import { addressOf, EMPTY, filterOf, matcherOf, type Search, submittedAt, timesOf } from './task-search.ts'
 import { type ListControl, VirtualList } from './virtual-list.tsx'
 import { duration, number, say } from './words.ts'
 
@@ -24,6 +24,8 @@ const FOUND_MIN = 50
 const AGAIN_TIMES = 20
 const ROW_PX = { wide: 46, narrow: 84 }
 const KEPT_MAX = 6
+/** Types that an empty list suggests. */
+const NAMED_MAX = 8
 
 /** What a list had loaded, and where it was, for the way back to it. */
 interface Kept {
@@ -170,7 +172,7 @@ export function TaskList({ search: given, actions }: Props) {
       <VirtualList
         class="tasks"
         control={control}
-        empty={say((loading.current && read.size === 0) || isMoreSought ? 'loading' : 'noTasks')}
+        empty={(loading.current && read.size === 0) || isMoreSought ? say('loading') : <NoTasks search={search} />}
         items={rows}
         keyOf={({ id }) => id}
         rowHeight={narrow ? ROW_PX.narrow : ROW_PX.wide}
@@ -211,6 +213,29 @@ export function TaskList({ search: given, actions }: Props) {
           clear={() => setSelected(new Set())}
           done={reload}
         />
+      )}
+    </>
+  )
+}
+
+/** Ways on from a search that finds nothing: its words may have been meant as a type. */
+function NoTasks({ search }: { search: Search }) {
+  const { types } = useLive()
+  const word = (search.type || search.error).toLowerCase()
+  const named = types.filter(({ type }) => word !== '' && type !== search.type && type.toLowerCase().includes(word))
+  const isSearch = Object.values(search).some((value) => value !== '')
+  return (
+    <>
+      {say('noTasks')} {isSearch && <a href="#/tasks">{say('showAll')}</a>}
+      {named.length > 0 && (
+        <span class="badges">
+          {say('typesNamed', search.type || search.error)}
+          {named.slice(0, NAMED_MAX).map(({ type }) => (
+            <a key={type} class="badge" href={addressOf({ ...search, error: '', type })}>
+              {type}
+            </a>
+          ))}
+        </span>
       )}
     </>
   )

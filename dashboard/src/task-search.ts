@@ -36,9 +36,9 @@ export const RANGES_MS: Readonly<Record<string, number>> = {
   '30d': 2_592_000_000,
 }
 
-/** The fields that are part of the line; a pattern is its rest, because it may contain anything. */
+/** The fields that are part of the line; a pattern is its rest, because it may contain anything. A status may be given. */
 const KEYS = ['type', 'group', 'tag', 'batch', 'error'] as const
-const FIELD = new RegExp(`(?:^|\\s)(${KEYS.join('|')}):(?:"([^"]*)"|(\\S+))`, 'g')
+const FIELD = new RegExp(`(?:^|\\s)(status|${KEYS.join('|')}):(?:"([^"]*)"|(\\S+))`, 'g')
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 const SHORT_ID = /^([0-9a-f]{8}[0-9a-f-]*)(?:…|\.\.\.)([0-9a-f-]*)$/i
 
@@ -51,7 +51,7 @@ type Times = 'range' | 'after' | 'before'
  * `type:email group:"a b" tag:region:eu timed out`: the words are a part of the error. A line that is an id or the name
  * of a type means these.
  */
-export function parseLine(line: string, types: readonly string[]): Omit<Search, 'status' | Times> & { whole: string } {
+export function parseLine(line: string, types: readonly string[]): Omit<Search, Times> & { whole: string } {
   const found = { ...EMPTY, whole: '' }
   const [beside = '', pattern = ''] = line.split(/(?:^|\s)pattern:(.*)$/s)
   found.pattern = pattern.trim()

@@ -54,9 +54,10 @@ function SearchForm({ search, view }: { search: Search; view: string }) {
   const submit = (event: Event) => {
     event.preventDefault()
     const { whole, ...parsed } = parseLine(line, names)
-    const { status, range, after, before } = search
-    const times = { range, after, before }
-    location.hash = whole === '' ? addressOf({ ...parsed, status, ...times }, view) : `#/tasks/${whole}`
+    const { range, after, before } = search
+    const status = parsed.status || search.status
+    const kept = { status, range, after, before }
+    location.hash = whole === '' ? addressOf({ ...parsed, ...kept }, parsed.status ? '' : view) : `#/tasks/${whole}`
   }
   return (
     <form class="search-form" role="search" onSubmit={submit}>

@@ -239,6 +239,21 @@ it('runs again and deletes all failures of an error, also those that are not loa
   expect(browser.complaints).toEqual([])
 })
 
+it('takes a status in the search line, and suggests types whose name has the words that no error has', async () => {
+  await server.call('POST', '/types/invoices.send', { declared: true })
+  const id = await server.submit('invoices.send')
+  await go('tasks')
+  await search('status:pending invoices')
+  await untilAt('#/tasks?status=pending&error=invoices')
+  const list = page.getByRole('table', { name: 'Tasks' })
+  await has(list, 'No tasks. Show all')
+  await list.getByRole('link', { name: 'invoices.send' }).click()
+  await untilAt('#/tasks?status=pending&type=invoices.send')
+  await vi.waitFor(async () => expect(await shownIds()).toEqual([id]))
+  await search('status:ended')
+  await has(page.getByRole('alert'), 'cannot be read: status=ended')
+})
+
 it('says which parts of its address it cannot read, and lists no other tasks instead', async () => {
   await go('tasks?from=2030&after=yesterday&range=1y&status=failed')
   const told = 'The address of this page has parts that cannot be read: from=2030, after=yesterday, range=1y'
