@@ -3,7 +3,7 @@ import { call, get, type Holder, type TypeInfo } from './api.ts'
 import { useEachSecond, useLive } from './live.ts'
 import { NamedLimits } from './named-limits.tsx'
 import { ariaSort, FilterField, type Order, SortButton, useOrder } from './order.tsx'
-import { ErrorLine, Loading, Meter, Panel, useAction } from './parts.tsx'
+import { ErrorLine, Loading, Meter, NoTypes, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
 import { typeAddress } from './task-search.ts'
 import { durationInput, number, say, time } from './words.ts'
@@ -31,7 +31,7 @@ export function LimitsView() {
     <>
       <h1>{say('limits')}</h1>
       {!stats && <Loading />}
-      {stats && types.length === 0 && <p class="empty">{say('noTypes')}</p>}
+      {stats && types.length === 0 && <NoTypes />}
       {types.length > 0 && (
         <Panel
           title={say('types')}

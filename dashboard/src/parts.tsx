@@ -1,7 +1,7 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import uPlot from 'uplot'
-import type { Percentiles, Status, Task } from './api.ts'
+import { type Percentiles, type Status, type Task, urlOf } from './api.ts'
 import { live } from './live.ts'
 import { duration, locale, number, say, shortDuration } from './words.ts'
 
@@ -172,13 +172,13 @@ function Chart({ at, lines, title, theme, format }: ChartProps & { format: Forma
         ],
         series: [
           {},
-          ...lines.map(({ label: name, color: of, values }) => ({
+          ...lines.map(({ label: name, color: of }) => ({
             label: name,
             stroke: color(of),
             fill: `${color(of)}22`,
             width: 2,
             // A value between two slots without one is a point.
-            points: { show: values.includes(null), size: 4 },
+            points: { show: false, size: 4, filter: (plot: uPlot, line: number) => alone(plot.data[line]!) },
           })),
         ],
       },
@@ -199,6 +199,12 @@ function Chart({ at, lines, title, theme, format }: ChartProps & { format: Forma
   return <div class="chart" ref={box} role="img" aria-label={title} />
 }
 
+/** The places of values between two without one. */
+function alone(values: ArrayLike<number | null | undefined>): number[] {
+  const places = Array.from({ length: values.length }, (_, at) => at)
+  return places.filter((at) => values[at] != null && values[at - 1] == null && values[at + 1] == null)
+}
+
 /** From the data: of a single point, uPlot would make a range of years. */
 function timeRange({ data: [times] }: uPlot): [number, number] {
   const end = times.at(-1) ?? Date.now() / 1_000
@@ -217,6 +223,30 @@ export function usePageTitle(title: string | null): void {
   useEffect(() => {
     if (title !== null) document.title = `${title} · XQueue`
   }, [title])
+}
+
+const COMMANDS = [
+  ['npx xqueue init my-queue', 'commandInit'],
+  ['npx xqueue serve --handlers handlers.ts', 'commandServe'],
+] as const
+
+/** In place of task types: how to get the first ones. */
+export function NoTypes() {
+  return (
+    <div class="empty">
+      <p>{say('noTypes')}</p>
+      <ul class="commands">
+        {COMMANDS.map(([command, does]) => (
+          <li key={command}>
+            <code>{command}</code> <span>{say(does)}</span>
+          </li>
+        ))}
+        <li>
+          <a href={urlOf('docs')}>{say('api')}</a> <span>{say('otherLanguages')}</span>
+        </li>
+      </ul>
+    </div>
+  )
 }
 
 interface MissingProps {

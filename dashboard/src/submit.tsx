@@ -1,7 +1,7 @@
 import { useEffect, useState } from 'preact/hooks'
 import { call, get, type Refusal, type Schema, type Task } from './api.ts'
 import { useLive } from './live.ts'
-import { Panel, StatusBadge } from './parts.tsx'
+import { NoTypes, Panel, StatusBadge } from './parts.tsx'
 import { type Draft, PayloadEditor, payloadOf, useSchemas } from './payload-editor.tsx'
 import { may } from './session.ts'
 import { ON_FAILURE, say } from './words.ts'
@@ -58,7 +58,7 @@ export function SubmitView({ query }: { query: URLSearchParams }) {
             <input id="type" value={type} spellcheck={false} onChange={choose} />
           )}
         </label>
-        {stats && types.length === 0 && <p class="dim">{say('noTypes')}</p>}
+        {stats && types.length === 0 && <NoTypes />}
         {isReady && type !== '' && schemas && (type in schemas || !may('read')) && (
           <Form key={type} type={type} schema={schemas[type]} {...{ draft, setDraft, options, setOptions }} />
         )}

@@ -4,7 +4,7 @@ import { errorsAddress, type Range, rangeTitle, useHistory } from './history.tsx
 import { useRowKeys } from './keyboard.tsx'
 import { type Point, useLive } from './live.ts'
 import { ariaSort, FilterField, SortButton, useOrder } from './order.tsx'
-import { Meter, Panel, SPARKLINE_POINTS, Sparkline, Times } from './parts.tsx'
+import { Meter, NoTypes, Panel, SPARKLINE_POINTS, Sparkline, Times } from './parts.tsx'
 import { typeAddress } from './task-search.ts'
 import { VirtualList } from './virtual-list.tsx'
 import { number, say, time, type Word } from './words.ts'
@@ -74,7 +74,7 @@ export function TypeTable({ range, only }: { range: Range; only: Condition | nul
   if (stats && types.length === 0) {
     return (
       <Panel title={say('types')}>
-        <p class="dim">{say('noTypes')}</p>
+        <NoTypes />
       </Panel>
     )
   }
