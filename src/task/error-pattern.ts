@@ -3,6 +3,8 @@
 const UUIDS = /\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/gi
 /** Hexadecimal ids with at least one digit, so that words of letters stay. */
 const HEXES = /\b(?=[a-f]*\d)[0-9a-f]{8,}\b/gi
+/** Longer ids of letters and digits, `9s6XKzkNRiz8i3`. They have digits in two places, which names hardly have. */
+const MIXED = /(?<![a-z0-9])(?=[a-z]*\d+[a-z]+\d)[a-z0-9]{12,}(?![a-z0-9])/gi
 const NUMBER = /\d+(?:[.,]\d+)*/g
 /** A word before a number that is a code: `status code 503`, `"errno":-104`, `HTTP/1.1 503`. */
 const WORD = '(?:http|exit|error|status)?[ _]?(?:code|status)|http(?:/\\d(?:\\.\\d)?)?|errno|exit|signal'
@@ -20,7 +22,7 @@ export const ERROR_PATTERN_CHARS_MAX = 200
 export function patternOf(error: string): string {
   const [line = ''] = error.split('\n', 1)
   const part = line.slice(0, ERROR_PATTERN_CHARS_MAX).replace(HALF_CHARACTER, '')
-  return part.replace(UUIDS, '…').replace(HEXES, '…').replace(NUMBERS, withoutNumber).trim()
+  return part.replace(UUIDS, '…').replace(HEXES, '…').replace(MIXED, '…').replace(NUMBERS, withoutNumber).trim()
 }
 
 /** Errors with different codes have different causes. */
