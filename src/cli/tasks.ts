@@ -1,10 +1,11 @@
 import { Command } from 'commander'
 import { call, type Server } from '../client/call.ts'
-import { changesJson } from '../client/event-stream.ts'
-import { readPatiently } from '../client/patience.ts'
+import { changesJson, endedBy, type TaskChangeJson } from '../client/event-stream.ts'
+import { isGone, readPatiently } from '../client/patience.ts'
 import { XQueueError } from '../task/errors.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
+import { MACHINE_TIME, pause } from '../task/time.ts'
 import { type Attempts, attemptLines } from './attempts.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
 import { logsCommand, readLog } from './logs.ts'
@@ -14,7 +15,8 @@ import { type Beside, type Explanation, explanationText, progressText, taskPage,
 import { dimmed, plain, statusCell } from './terminal.ts'
 import { printOrWatch } from './watching.ts'
 
-const POLL_MS = 100
+/** Between two readings of a task that is waited for, whose changes come as events. */
+const POLL_MS = 1_000
 
 /** get, explain, logs, watch, list. */
 export function taskCommands(): Command[] {
@@ -121,16 +123,52 @@ async function unlessMissing<T>(reading: Promise<T>): Promise<T | null> {
 
 /** Resolves with the task once its status is final, and shows it on a terminal until then. */
 export async function waitForEnd(server: Server, id: string): Promise<TaskJson> {
-  for (;;) {
-    const task = await readPatiently(() => readTask(server, id), { onAway: warnAway })
+  const stop = new AbortController()
+  try {
+    const task = await endOf(server, id, stop.signal)
     showState(task)
-    if (isFinal(task.status as Status)) return task
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    return task
+  } finally {
+    stop.abort()
   }
 }
 
+async function endOf(server: Server, id: string, signal: AbortSignal): Promise<TaskJson> {
+  const aWhile = () => pause(POLL_MS, MACHINE_TIME.after, signal).then(() => null)
+  let seen: TaskJson | null = null
+  let change: TaskChangeJson | null = null
+  for (let end = changeToEnd(server, id, signal); ; ) {
+    try {
+      const task: TaskJson = await readPatiently(() => readTask(server, id), { onAway: warnAway })
+      if (isFinal(task.status as Status)) return task
+      seen = task
+      showState(task)
+    } catch (error) {
+      if (!(seen && isGone(error))) throw error
+      // Its event may still be on its way.
+      return endedBy(seen, change ?? (await Promise.race([end, aWhile()])))
+    }
+    change = await Promise.race([end, aWhile()])
+    // Unless it is gone, it will run again.
+    if (change) end = changeToEnd(server, id, signal)
+  }
+}
+
+/** The event of the end of a task; never, if events cannot be read. */
+async function changeToEnd(server: Server, id: string, signal: AbortSignal): Promise<TaskChangeJson> {
+  try {
+    for await (const change of changesJson(server, { taskId: id }, signal)) {
+      if (isFinal(change.status)) return change
+      showState(change)
+    }
+  } catch {
+    // The task is read regularly in any case.
+  }
+  return new Promise(() => undefined)
+}
+
 /** One line about a task that is being waited for, on a terminal only. */
-function showState(task: TaskJson): void {
+function showState(task: Pick<TaskJson, 'status' | 'progress'>): void {
   if (!process.stderr.isTTY) return
   const progress = progressText(task.progress)
   const line = isFinal(task.status as Status) ? '' : `${statusCell(task.status as Status)} ${progress ?? ''}`

@@ -64,13 +64,16 @@ const StreamInfo = titled(
   }),
 )
 
+/** Workers are written once in 20 s, with what they have done since. */
+const BEHIND = '; up to 20 s behind'
+
 const Workers = titled(
   'WorkerList',
   Type.Object({
     total_workers: Type.Integer(),
     active_workers: Type.Integer(),
-    processed_tasks: Type.Integer(),
-    failed_tasks: Type.Integer(),
+    processed_tasks: Type.Integer({ description: `Attempts of these workers that succeeded${BEHIND}` }),
+    failed_tasks: Type.Integer({ description: `Attempts of these workers that failed${BEHIND}` }),
     uptime: seconds('Time since the start of this process'),
     workers: Type.Array(
       Type.Object({
@@ -79,9 +82,9 @@ const Workers = titled(
         pid: orNull('integer', { description: 'Null for a worker over HTTP' }),
         types: Type.Array(Type.String()),
         concurrency: Type.Integer(),
-        running: Type.Integer(),
+        running: Type.Integer({ description: 'Tasks that it runs now' }),
         started_at: time('Time of the start'),
-        last_seen: time('Time of the latest call'),
+        last_seen: time(`Time of the latest call${BEHIND}`),
       }),
     ),
   }),

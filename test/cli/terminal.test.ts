@@ -174,10 +174,13 @@ it('writes durations in their two largest units', () => {
 it('shows the attempts of a task with their errors, frames of libraries folded', async () => {
   await server.call('POST', '/types/tried', { declared: true })
   const id = await server.submit('tried', {}, { max_retry: 5 })
-  const stack = ['at mine (/app/handlers.ts:1:1)', 'at a (/app/node_modules/x/a.js:1:1)', 'at b (node:events:5:1)']
+  const stack = [
+    'at mine (/app/handlers.ts:1:1)\u001b[31m',
+    'at a (/app/node_modules/x/a.js:1:1)',
+    'at b (node:events:5:1)',
+  ]
   for (const why of ['first', 'second']) {
-    const consume = { types: ['tried'], wait: 30, worker_id: 'w\u001b[31m' }
-    const [{ lease }] = (await server.call('POST', '/tasks/consume', consume)).body.leases
+    const [{ lease }] = (await server.call('POST', '/tasks/consume', { types: ['tried'], wait: 30 })).body.leases
     await server.call('POST', `/leases/${lease}/fail`, { error: [`Error: ${why}`, ...stack].join('\n    '), delay: 0 })
   }
   const { stdout } = xqueue('get', id)
