@@ -157,6 +157,52 @@ func TestWaitsForTheEnd(t *testing.T) {
 	}
 }
 
+func TestWaitsForATaskThatIsNotKept(t *testing.T) {
+	ctx, client := context.Background(), xqueue.NewClient("", "")
+	settings := map[string]any{"declared": true, "retention": map[string]int{"canceled": 0}}
+	if err := client.Call(ctx, "POST", "/types/not-kept", settings, nil); err != nil {
+		t.Fatal(err)
+	}
+	server, _ := url.Parse(os.Getenv("XQUEUE_SERVER"))
+	// wait cancels the task when it is read for the second time, and answers a later reading when it is deleted.
+	wait := func(seesEvent bool) (*xqueue.Task, error) {
+		task := submit(t, xqueue.NewTask{Type: "not-kept", Payload: 1, Delay: time.Minute})
+		var reads atomic.Int32
+		proxy := httputil.NewSingleHostReverseProxy(server)
+		proxy.FlushInterval = -1
+		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/tasks/"+task.ID) {
+				read := reads.Add(1)
+				if read == 2 && seesEvent {
+					proxy.ServeHTTP(w, r)
+					_, _ = client.Cancel(ctx, task.ID)
+					return
+				}
+				if read == 2 {
+					_, _ = client.Cancel(ctx, task.ID)
+				}
+				for read > 2 || read == 2 && !seesEvent {
+					if _, err := client.Get(ctx, task.ID); err != nil {
+						break
+					}
+					time.Sleep(50 * time.Millisecond)
+				}
+			}
+			proxy.ServeHTTP(w, r)
+		}))
+		defer front.Close()
+		return xqueue.NewClient(front.URL, "").Wait(ctx, task.ID)
+	}
+	ended, err := wait(true)
+	if err != nil || ended.Status != xqueue.Canceled || string(ended.Payload) != "1" || ended.CompletedAt == nil {
+		t.Fatalf("got %+v (%v)", ended, err)
+	}
+	_, err = wait(false)
+	if refused := refusedWith(t, err, "not_found"); !strings.Contains(refused.Detail, "is no longer kept") {
+		t.Fatalf("got %v", err)
+	}
+}
+
 func TestHearsOfAnEndWhileItWaits(t *testing.T) {
 	ctx, client := context.Background(), xqueue.NewClient("", "")
 	waiting := submit(t, xqueue.NewTask{Type: "example", Payload: duration(0), Delay: time.Minute})

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+import time
 import unittest
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
@@ -100,6 +101,35 @@ class AgainstAServer(unittest.TestCase):
         waiting = self.client.submit("example", {"duration": 0}, delay=60)
         with self.assertRaises(TimeoutError):
             self.client.wait(waiting.id, timeout=0.1)
+
+    def test_waits_for_a_task_that_is_not_kept(self):
+        self.client.call("POST", "/types/not-kept", {"declared": True, "retention": {"canceled": 0}})
+
+        class Late(Client):
+            """The task is canceled when the wait reads it for the second time, and read again when it is deleted."""
+
+            reads = 0
+            sees_event = True
+
+            def get(self, task_id):
+                self.reads += 1
+                task = super().get(task_id)
+                if self.reads == 2:
+                    self.cancel(task_id)
+                while self.reads > (2 if self.sees_event else 1):
+                    super().get(task_id)
+                    time.sleep(0.05)
+                return task
+
+        task = self.client.submit("not-kept", 1, delay=60)
+        ended = Late().wait(task.id, timeout=30)
+        self.assertEqual((ended.id, ended.status, ended.payload), (task.id, "canceled", 1))
+        self.assertGreaterEqual(ended.completed_at, task.created_at)
+        late = Late()
+        late.sees_event = False
+        with self.assertRaisesRegex(XQueueError, "of type not-kept has ended and is no longer kept") as missing:
+            late.wait(self.client.submit("not-kept", delay=60).id, timeout=30)
+        self.assertEqual(missing.exception.code, "not_found")
 
     def test_hears_of_an_end_while_it_waits(self):
         waiting = self.client.submit("example", {"duration": 0}, delay=60)

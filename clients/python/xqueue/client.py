@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from random import random
 from typing import Any, Callable
 from urllib.parse import quote
@@ -77,7 +77,10 @@ class Client:
         self.call("POST", f"{_path_of(task_id)}/purge", repeatable=False)
 
     def wait(self, task_id: str, timeout: float | None = None) -> Task:
-        """Waits for the end of a task, whatever that is: look at its `status`. Raises TimeoutError."""
+        """
+        Waits for the end of a task, whatever that is: look at its `status`. Of a task that its type does not keep, the
+        event of the end says it, if the task had not ended before. Raises TimeoutError.
+        """
         until = None if timeout is None else time.monotonic() + timeout
         task = self.get(task_id)
         while not task.is_final:
@@ -129,25 +132,51 @@ class Client:
 
     def _wait_for_change(self, task: Task, silence: float, until: float | None) -> Task:
         """The task after its end, or after its event stream broke or fell silent."""
-        path = f"/events?task_id={quote(task.id, safe='')}"
+        end = None
         try:
-            with self.connect().stream(path, silence) as lines:
-                # Read once more when the stream is open, so that no end is missed.
-                task = self.get(task.id)
-                if task.is_final:
-                    return task
-                for line in lines:
-                    if line.startswith("data: ") and json.loads(line[6:]).get("status") in FINAL_STATUSES:
-                        break
-                    if until is not None and time.monotonic() > until:
-                        break
+            end = self._stream_to_end(task.id, silence, until)
         except XQueueError as error:
             if not _may_repeat(error, repeatable=True):
                 raise
             # Without a stream it looks from time to time, each look repeated for as long as `patience` says.
             pause = error.retry_after or BACKOFF_SECONDS[0]
             time.sleep(pause if until is None else max(0.0, min(pause, until - time.monotonic())))
-        return self.get(task.id)
+        try:
+            return self.get(task.id)
+        except XQueueError as error:
+            if not _is_gone(error):
+                raise
+            if end is None:
+                raise _not_kept(task) from None
+            return task.ended_by(end)
+
+    def _stream_to_end(self, task_id: str, silence: float, until: float | None) -> Mapping[str, Json] | None:
+        """The event of the end; None when the task is to be read again."""
+        with self.connect().stream(f"/events?task_id={quote(task_id, safe='')}", silence) as lines:
+            # Read once more when the stream is open, so that no end is missed.
+            try:
+                if self.get(task_id).is_final:
+                    return None
+            except XQueueError as error:
+                if _is_gone(error):
+                    return None
+                raise
+            for line in lines:
+                change = json.loads(line[6:]) if line.startswith("data: ") else {}
+                if change.get("status") in FINAL_STATUSES:
+                    return change
+                if until is not None and time.monotonic() > until:
+                    break
+        return None
+
+
+def _is_gone(error: XQueueError) -> bool:
+    return error.code == "not_found"
+
+
+def _not_kept(task: Task) -> XQueueError:
+    why = f"task {task.id} of type {task.type} has ended and is no longer kept, so its end is not known"
+    return XQueueError(404, {"code": "not_found", "detail": f"{why}: set a longer retention for its type"})
 
 
 def _path_of(task_id: str) -> str:
