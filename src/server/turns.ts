@@ -86,7 +86,7 @@ const TurnBody = Type.Object(
       Type.Boolean({
         description:
           'true: the worker stops and is no longer listed. It takes no tasks (`max` 0), and its leases end when they ' +
-          'are settled or expire. Default: false',
+          'are settled or expire. End its waiting calls first: they could still take tasks. Default: false',
       }),
     ),
   },

@@ -113,6 +113,22 @@ it('waits for more tasks at once than a caller may have event streams', async ()
   expect(await codes).toEqual(Array.from({ length: count }, () => 'task_canceled'))
 })
 
+it('waits with four calls, and with one for a task that has ended', async () => {
+  let calls = 0
+  const counting: typeof fetch = (url, init) => {
+    calls += 1
+    return fetch(url, init)
+  }
+  const task = await client().submit('hang', {})
+  const waiting = () => createClient(server.url, { fetch: counting }).result(task.id)
+  const code = waiting().catch((error: TaskUnsuccessful) => error.code)
+  await vi.waitFor(() => expect(calls).toBe(3))
+  await client().cancel(task.id)
+  expect([await code, calls]).toEqual(['task_canceled', 4])
+  await waiting().catch(() => undefined)
+  expect(calls).toBe(5)
+})
+
 it('waits on while the server that it has reached stops and starts again', async () => {
   const { id } = await client().submit('greet', { name: 'bob', times: 1 })
   await client().result(id)
