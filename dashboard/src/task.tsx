@@ -1,5 +1,6 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
+import { patternOf } from '../../src/task/error-pattern.ts'
 import { foldedStack } from '../../src/task/stack.ts'
 import {
   type Change,
@@ -76,6 +77,9 @@ export function TaskView({ id }: { id: string }) {
           {task.error !== null && (
             <Panel title={say('error')} class="failed">
               <JsonView value={foldedStack(task.error)} label={say('error')} />
+              <p class="alike">
+                <a href={addressOf({ type: task.type, pattern: patternOf(task.error) })}>{say('alike')}</a>
+              </p>
             </Panel>
           )}
           <AttemptsPanel id={id} change={`${task.status} ${task.updated_at} ${generation}`} error={task.error} />

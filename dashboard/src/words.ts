@@ -262,6 +262,7 @@ const en = {
   matching: 'Matching: {x}.',
   everyTask: 'every task',
   unreadable: 'The address of this page has parts that cannot be read: {x}',
+  alike: 'Tasks of this type with the same error',
   noErrors: 'No errors.',
   ofAll: 'Numbers and ids in messages are left out. {x} [task|tasks].',
   ofNewest: 'Numbers and ids in messages are left out. The newest {x} [task|tasks] only.',
@@ -601,6 +602,7 @@ const zh: Record<Word, string> = {
   matching: '匹配条件：{x}。',
   everyTask: '所有任务',
   unreadable: '本页地址中有无法识别的部分：{x}',
+  alike: '该类型中错误相同的任务',
   noErrors: '没有错误。',
   ofAll: '消息中的数字和 ID 已省略，共 {x} 个任务。',
   ofNewest: '消息中的数字和 ID 已省略，仅统计最新的 {x} 个任务。',
@@ -773,6 +775,7 @@ export function shortDuration(seconds: number): string {
 /** Seconds in a suitable unit. */
 export function duration(seconds: number): string {
   const unit = UNITS[language]
+  if (seconds === 0) return `0 ${unit.s}`
   if (seconds > 0 && seconds < 0.001) return `${number(seconds * 1e6)} ${unit.us}`
   if (seconds < 1) return `${number(seconds * 1_000)} ${unit.ms}`
   if (seconds < 60) return `${number(seconds, 1)} ${unit.s}`

@@ -3,7 +3,7 @@ import { get, type Task, type Worker } from './api.ts'
 import { useRowKeys } from './keyboard.tsx'
 import { useEachSecond } from './live.ts'
 import { ariaSort, FilterField, SortButton, useOrder } from './order.tsx'
-import { Loading, Meter, Missing, Panel, usePageTitle } from './parts.tsx'
+import { Loading, Meter, Missing, Panel, Progress, usePageTitle } from './parts.tsx'
 import { typeAddress } from './task-search.ts'
 import { VirtualList } from './virtual-list.tsx'
 import { duration, moment, number, say } from './words.ts'
@@ -162,11 +162,15 @@ export function WorkerView({ id }: { id: string }) {
       >
         {tasks.length === 0 && <p class="dim">{say('idle')}</p>}
         <ul class="runs">
-          {tasks.slice(0, RUNNING_SHOWN).map(({ id: task, type, started_at: since }) => (
+          {tasks.slice(0, RUNNING_SHOWN).map(({ id: task, type, started_at: since, progress }) => (
             <li key={task}>
               <a href={`#/tasks/${task}`}>{task}</a>
-              <span>{type}</span>
-              <span class="dim">{say('since', ago(since!))}</span>
+              <span>
+                <a href={typeAddress(type)}>{type}</a>
+              </span>
+              <span class="dim">
+                {say('since', ago(since!))} <Progress progress={progress} isShort />
+              </span>
             </li>
           ))}
         </ul>

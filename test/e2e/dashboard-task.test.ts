@@ -41,6 +41,14 @@ it('retries a failed task, and shows its error only as text', async () => {
   expect(browser.complaints).toEqual([])
 })
 
+it('leads from a failed task to all of its type that failed with the same error', async () => {
+  const ids = [await server.submit('fails', {}, { max_retry: 0 }), await server.submit('fails', {}, { max_retry: 0 })]
+  for (const id of ids) await server.until(id, { status: 'failed' })
+  await go(`tasks/${ids[0]}`)
+  await page.getByRole('link', { name: 'Tasks of this type with the same error' }).click()
+  for (const id of ids) await has(page.getByRole('table', { name: 'Tasks' }), shortId(id))
+})
+
 it('shows the log of each attempt as it is written, with its error', async () => {
   await server.call('POST', '/types/talkative', { declared: true })
   const id = await server.submit('talkative', {}, { max_retry: 3 })
