@@ -17,6 +17,7 @@ it('reports that messages may have been missed once it listens again, even if st
   closeAfterwards(() => connection.close())
   await connection.open()
   await connection.subscribe('news', () => undefined)
+  expect(reported).toEqual([])
   const accepted = proxy.accepted
   proxy.cut()
   // After some failed attempts, the pause before the next one is long.

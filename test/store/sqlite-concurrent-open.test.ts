@@ -1,8 +1,12 @@
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import { expect, it } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { removeAtExit } from '../fixtures/processes.ts'
 
 const TOGETHER = 2
@@ -22,15 +26,39 @@ const CODE = `
   parentPort.postMessage(failures)
 `
 
+/** Holds the lock for a moment. */
+const HOLD = `
+  import { DatabaseSync } from 'node:sqlite'
+  import { parentPort, workerData } from 'node:worker_threads'
+  const db = new DatabaseSync(workerData)
+  db.exec('BEGIN IMMEDIATE')
+  parentPort.postMessage('begun')
+  setTimeout(() => db.exec('COMMIT'), 200)
+`
+const moduleOf = (code: string) => new URL(`data:text/javascript,${encodeURIComponent(code)}`)
+
+it('waits for the lock of a file without a write-ahead log, but not for ever', async () => {
+  const file = join(temporaryFolder(), 'x.db')
+  await (await openQueue(`sqlite:${file}`)).close()
+  const db = new DatabaseSync(file)
+  // As after some ways to copy a file. SQLite does not wait for the lock while it enables the log.
+  db.exec('PRAGMA journal_mode = DELETE')
+  db.exec('BEGIN IMMEDIATE')
+  const opening = openQueue(`sqlite:${file}`, { openWaitMs: 20 })
+  await expect(opening).rejects.toMatchObject({ code: 'engine_unavailable', message: expect.stringMatching(/locked/) })
+  db.close()
+  await once(new Worker(moduleOf(HOLD), { workerData: file }), 'message')
+  await (await openQueue(`sqlite:${file}`)).close()
+})
+
 it('many processes open a new file at once', async () => {
   const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-together-')))
   const files = Array.from({ length: FILES }, (_, index) => join(folder, `${index}.db`))
   const workerData = { open: OPEN, files, together: TOGETHER, arrived: new SharedArrayBuffer(4 * FILES) }
-  const url = new URL(`data:text/javascript,${encodeURIComponent(CODE)}`)
   const failures = await Promise.all(
     Array.from({ length: TOGETHER }, async () => {
       const { promise, resolve, reject } = Promise.withResolvers<string[]>()
-      new Worker(url, { workerData }).once('message', resolve).once('error', reject)
+      new Worker(moduleOf(CODE), { workerData }).once('message', resolve).once('error', reject)
       return promise
     }),
   )
