@@ -28,6 +28,12 @@ export function listContract(fixture: Fixture): void {
       expect(await all({ type: 't', bare: true }, 2)).toEqual([2, 1, 0].map((index) => ids[index]))
     })
 
+    it('lists the tasks of other processes in one that has only just begun', async () => {
+      const { id } = await submit({})
+      const other = await fixture.opened.second()
+      expect((await other.list({ limit: 9 })).tasks).toMatchObject([{ id }])
+    })
+
     it.each([
       'rubbish',
       ...[['1', {}], [0.5, {}], [-1, {}], [0, { i: 1 }], [0, { i: 'a\n' }], [0, null], []].map((cursor) =>

@@ -24,6 +24,13 @@ export function turnContract(fixture: Fixture): void {
       expect((await claim())[0]!.task.id).toBe(id)
     })
 
+    it('claims a task that has become due before one that is submitted after that', async () => {
+      const due = await submit({ delayMs: 1_000 })
+      fixture.now += 1_000
+      const later = await submit()
+      expect((await claim(9)).map(({ task }) => task.id)).toEqual([due.id, later.id])
+    })
+
     it('never claims beyond the limit, and claims again when permits are released', async () => {
       await limit('t', 2)
       for (let index = 0; index < 5; index++) await submit()

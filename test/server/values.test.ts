@@ -215,12 +215,15 @@ describe('a worker over HTTP', () => {
   })
 
   it('may send invalid Unicode in a result, an error and progress, which is repaired', async () => {
-    const [one, two] = [await take(), await take()]
+    const [one, two, three] = [await take(), await take(), await take()]
     expect((await post(`/leases/${one.lease}/heartbeat`, '{"progress":{"at":"\\ud83d"}}')).status).toBe(200)
     expect((await post(`/leases/${one.lease}/complete`, '{"result":["\\ud83d"]}')).status).toBe(200)
     expect((await post(`/leases/${two.lease}/fail`, '{"error":"cut \\ud83d"}')).status).toBe(200)
+    const outcome = `{"lease":"${three.lease}","result":["\\ud83d"]}`
+    expect((await post('/tasks/turn', `{"outcomes":[${outcome}]}`)).status).toBe(200)
     expect(await taskOf(one.task.id)).toMatchObject({ result: ['\ufffd'], progress: { at: '\ufffd' } })
     expect((await taskOf(two.task.id)).error).toBe('cut \ufffd')
+    expect((await taskOf(three.task.id)).result).toEqual(['\ufffd'])
   })
 
   it('may send progress outside 0 to 100, which is clamped, but no progress that is too large', async () => {

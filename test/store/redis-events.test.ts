@@ -81,3 +81,12 @@ it('reports a gap to a reader from before each of several losses of everything',
     redisCli(redis.port, 'FLUSHALL')
   }
 })
+
+it('reads all steps that a page needs, though Redis reads some at a time', async () => {
+  redis = await startRedis()
+  queue = await openTestQueue(redis.url)
+  await queue.configureType('a', { declared: true })
+  const ids = []
+  for (let steps = 0; steps < 60; steps++) ids.push(...(await submit(1)))
+  expect((await eventsAfter('')).ids).toEqual(ids)
+})

@@ -1,6 +1,6 @@
 import { beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import type { Queue } from '../../src/queue/queue.ts'
+import type { Lease, Queue } from '../../src/queue/queue.ts'
 import type { Json } from '../../src/task/json.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { redisCli, startRedis } from '../fixtures/redis.ts'
@@ -44,6 +44,28 @@ it('the types of this test are in several partitions', async () => {
   const partitions = new Set(tasks.map(({ id }) => id.slice(28, 30)))
   expect(partitions.size).toBe(3)
   expect((await finish()).length).toBe(3)
+})
+
+it('an outcome that its partition cannot take is an error, although another partition has a task', async () => {
+  await submit({})
+  const { leases } = await queue.turn({ worker: WORKER, want: 1 })
+  await submit({ type: 'image' })
+  const keysOf = (port: number) => redisCli(port, 'KEYS', 'xq:*:leases').split('\n').filter(Boolean)
+  const [[port, key]] = cluster.nodes.flatMap(({ port }) => keysOf(port).map((key) => [port, key])) as [
+    [number, string],
+  ]
+  redisCli(port, 'RENAME', key, `${key}:kept`)
+  redisCli(port, 'SET', key, 'damaged')
+  const report = (some: readonly Lease[], want: number) => {
+    const outcomes = some.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: 1 } as const }))
+    return queue.turn({ worker: WORKER, want, outcomes })
+  }
+  await expect(report(leases, 9)).rejects.toThrow('WRONGTYPE')
+  redisCli(port, 'RENAME', `${key}:kept`, key)
+  const answer = await report(leases, 9)
+  expect(answer.settled).toEqual([{ accepted: true, status: 'success' }])
+  expect(answer.leases.map(({ task }) => task.type)).toEqual(['image'])
+  await report(answer.leases, 0)
 })
 
 it('an undelivered message is delivered later', async () => {
