@@ -194,6 +194,11 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'const kept = false ? [] : await state.attempts(ids)',
     'asks the state for no tasks: it costs time only',
   ],
+  [
+    'src/store/sqlite/turn/ring.sql',
+    "AND task_group = '' || ? AND (run_at, seq) < (?, ?) LIMIT 0 - ?",
+    'a negative limit is none, and the sum is bounded again: it costs time only',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

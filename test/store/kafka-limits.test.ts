@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { beforeAll, expect, it, vi } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
@@ -62,4 +63,12 @@ it('restores named limits and what tasks use after the state has lost everything
     expect((await queue.get([second!.task.id]))[0]).toMatchObject({ status: 'success', uses, group: 'acme' })
   })
   await until(() => queue.configureLimit('net', { remove: true }))
+})
+
+it('accepts a call whose tasks do not fit one request to Kafka', async () => {
+  await queue.configureType('t', { declared: true })
+  const specs = Array.from({ length: 120 }, () =>
+    completeSpec({ type: 't', payload: randomBytes(75_000).toString('base64') }),
+  )
+  expect(await queue.submit(specs)).toHaveLength(specs.length)
 })

@@ -1,5 +1,6 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { pino } from 'pino'
 import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -64,6 +65,16 @@ describe('submission through the topic', () => {
       const { tasks } = await queue.list({ tag: { key: 'from', value: 'kcat' }, limit: 10 })
       expect(tasks).toMatchObject([{ type: 'echo', priority: 5, status: 'success', idempotencyKey: 'one' }])
     })
+  })
+
+  it('is not stuck when all that was written is accepted', async () => {
+    kcat('{"type": "echo", "payload": {"n": 9}}\n')
+    await untilRan({ n: 9 })
+    await until(async () => expect((await queue.stats()).stream.consumers).toMatchObject([{ pending: 0 }]))
+    await setImmediate()
+    const now = vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 600_000)
+    const { checks } = await queue.health().finally(() => now.mockRestore())
+    expect(checks.filter(({ ok }) => !ok)).toEqual([])
   })
 
   it('runs a CloudEvent in structured form once, however often it arrives', async () => {
