@@ -35,6 +35,13 @@ it('share a call if they are made at the same time, and each receives its own fu
   expect(proxy.calls.filter(({ path }) => /tasks(\/batch)?$/.test(path)).length).toBeLessThan(20)
 })
 
+it('go alone if they are long, and receive their own tasks', async () => {
+  const submit = (text: string) => client.submit('example', { duration: 0, text }, { delay: 60 })
+  const tasks = await Promise.all(['first', 'x'.repeat(70_000), 'last'].map(submit))
+  expect(new Set(tasks.map(({ id }) => id)).size).toBe(3)
+  expect(proxy.calls.map(({ path }) => path)).toEqual(Array(3).fill('/api/v1/tasks'))
+})
+
 it('are sent one by one if they are made one after another', async () => {
   for (let index = 0; index < 3; index++) await client.submit('example', { duration: index }, { delay: 60 })
   expect(proxy.calls.map(({ path }) => path)).toEqual(Array(3).fill('/api/v1/tasks'))

@@ -199,6 +199,11 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     "AND task_group = '' || ? AND (run_at, seq) < (?, ?) LIMIT 0 - ?",
     'a negative limit is none, and the sum is bounded again: it costs time only',
   ],
+  [
+    'src/store/redis/records/groups-before.lua',
+    'checked = checked - 1',
+    'a step verifies all groups that it reads, a bounded number: it costs time only',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

@@ -1,6 +1,7 @@
 import { beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Lease, Queue } from '../../src/queue/queue.ts'
+import { canceledBecause, canceledBecauseGone } from '../../src/task/flow.ts'
 import type { Json } from '../../src/task/json.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { redisCli, startRedis } from '../fixtures/redis.ts'
@@ -128,7 +129,18 @@ it('a dependent task does not wait for ever for a task that a failover has lost'
   expect(lose('*:s:mail:0', true)).toBe(1)
   now += 10_000
   await sweep()
-  expect(await queue.get([first!.id, second!.id])).toMatchObject([null, { status: 'canceled' }])
+  const canceled = { status: 'canceled', error: canceledBecauseGone(first!.id) }
+  expect(await queue.get([first!.id, second!.id])).toMatchObject([null, canceled])
+})
+
+it('a dependent task says which task of another partition failed, for which it was canceled', async () => {
+  const [first, second] = await submit({ maxRetry: 0 }, { type: 'report', after: [0] })
+  const { leases } = await queue.turn({ worker: WORKER, want: 1 })
+  const outcome = { kind: 'failure', error: 'no', retry: false, delayMs: null } as const
+  await queue.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
+  await sweep()
+  const canceled = { status: 'canceled', error: canceledBecause(first!.id, 'failed') }
+  expect(await queue.get([first!.id, second!.id])).toMatchObject([{ status: 'failed' }, canceled])
 })
 
 it('a dependent task on a single server asks again, because an older version of the program sends no message', async () => {
