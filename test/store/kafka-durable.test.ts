@@ -33,3 +33,23 @@ it('answers a durable outcome after Kafka has stored it, and other turns before'
   broker!.signal('SIGCONT')
   expect((await answer).settled).toEqual([{ accepted: true, status: 'success' }])
 })
+
+it('answers the run of a schedule after Kafka has stored its task', async () => {
+  const [kafka, redis] = await Promise.all([startKafka(), startRedis()])
+  const queue = await openTestQueue(`kafka://${kafka.address}?partitions=1&state=${redis.url}`)
+  await queue.configureType('t', { declared: true })
+  const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't' })
+  const rest = { catchUp: 'one', overlap: 'allow', paused: false } as const
+  await queue.schedules({ add: { id: 's', task, timing: { everyMs: 3_600_000 }, ...rest } })
+  const [broker] = kafka.brokers
+  broker!.signal('SIGSTOP')
+  closeAfterwards(() => broker!.signal('SIGCONT'))
+  let answered = false
+  const answer = queue.schedules({ run: 's' }).finally(() => (answered = true))
+  await vi.waitFor(async () => expect((await queue.list({ limit: 1 })).tasks).toHaveLength(1), 20_000)
+  const { last } = await queue.events({ after: null, max: 1 })
+  for (let times = 0; times < 20; times++) await queue.events({ after: last, max: 1, waitMs: 50 })
+  expect(answered).toBe(false)
+  broker!.signal('SIGCONT')
+  await answer
+})

@@ -1,6 +1,7 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
@@ -62,6 +63,22 @@ describe('a task with many successors, on SQLite', () => {
     },
     60_000,
   )
+
+  it('keep one copy of its outcome if that is long, and none if it is short', async () => {
+    const copies = new DatabaseSync(url.slice('sqlite:'.length), { readOnly: true })
+    const copied: unknown[] = []
+    for (const result of ['short', 'x'.repeat(10_000)]) {
+      const [root] = await submit([{}])
+      await submit(Array.from({ length: 9 }, () => ({ after: [root!] })))
+      const { leases } = await queue.turn({ worker, want: 1 })
+      const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result } as const }))
+      await queue.turn({ worker, want: 0, outcomes })
+      copied.push(copies.prepare('SELECT count(*) AS n FROM copies').get()!.n)
+      await queue.cancel({ filter: { type: 't' } })
+    }
+    copies.close()
+    expect(copied).toEqual([0, 1])
+  })
 
   it('continues with the next sweep when the process ended in between', async () => {
     const root = await tree()
