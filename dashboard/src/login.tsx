@@ -1,4 +1,4 @@
-import { useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { call, urlOf } from './api.ts'
 import { ErrorLine, Panel, useAction } from './parts.tsx'
 import { session } from './session.ts'
@@ -21,6 +21,8 @@ const loginError = takeLoginError()
 export function LoginView() {
   const [key, setKey] = useState('')
   const [run, error] = useAction()
+  const field = useRef<HTMLInputElement>(null)
+  useEffect(() => field.current?.focus(), [])
   const submit = (event: Event) => {
     event.preventDefault()
     run(async () => {
@@ -29,7 +31,7 @@ export function LoginView() {
     })
   }
   return (
-    <>
+    <div class="login">
       <h1>{say('login')}</h1>
       <ErrorLine error={loginError ?? ''} />
       {session.login_url && (
@@ -40,11 +42,12 @@ export function LoginView() {
         </Panel>
       )}
       <Panel>
-        <form class="login" onSubmit={submit}>
+        <form onSubmit={submit}>
           <label>
             {say('apiKey')}
             <input
               type="password"
+              ref={field}
               name="key"
               required
               autocomplete="current-password"
@@ -55,10 +58,12 @@ export function LoginView() {
           </label>
           <button type="submit">{say('logIn')}</button>
         </form>
-        <p class="dim">{say('loginHint')}</p>
         <ErrorLine error={error} />
+        <p class="dim">
+          {say('loginHint')} <code>xqueue keys create NAME --scopes read,submit</code>
+        </p>
       </Panel>
-    </>
+    </div>
   )
 }
 
