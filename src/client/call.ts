@@ -47,6 +47,8 @@ export interface CallOptions {
   text?: string
   headers?: Record<string, string>
   answered?: (answer: Answer) => void
+  /** Receives each line of a successful answer, as JSON, as soon as it comes. */
+  line?: (json: never) => void
 }
 
 /** Codes of failed calls that say that the server has closed the connection. */
@@ -83,11 +85,11 @@ async function exchange<T>(
   method: string,
   path: string,
   body?: unknown,
-  { signal, repeatable = method === 'GET', text, headers: more = {}, answered }: CallOptions = {},
+  { signal, repeatable = method === 'GET', text, headers: more = {}, answered, line }: CallOptions = {},
 ): Promise<T> {
   const headers = { ...authorizationOf(server), ...more }
   injectContext(headers)
-  const sent: Sent = { method, headers, ...(signal ? { signal } : {}) }
+  const sent: Sent = { method, headers, ...(signal ? { signal } : {}), ...(line ? { received: linesTo(line) } : {}) }
   if (text !== undefined || body !== undefined) {
     sent.body = text ?? jsonOf(body)
     headers['Content-Type'] = 'application/json'
@@ -101,13 +103,22 @@ async function exchange<T>(
       return send(url, sent, server.fetch)
     })
     answered?.(answer)
-    json = answer.status === 204 ? {} : JSON.parse(answer.text)
+    json = answer.status === 204 || (line && answer.text === '') ? {} : JSON.parse(answer.text)
   } catch (error) {
     signal?.throwIfAborted()
     throw unreachable(server, error as Error)
   }
   if (answer.status >= 200 && answer.status < 300) return json as T
   throw errorOf(json, answer)
+}
+
+function linesTo(line: NonNullable<CallOptions['line']>): (piece: string) => void {
+  let rest = ''
+  return (piece) => {
+    const lines = (rest + piece).split('\n')
+    rest = lines.pop()!
+    for (const text of lines) line(JSON.parse(text) as never)
+  }
 }
 
 /** The error of an answer of `fetch` that is a refusal, or of none. */

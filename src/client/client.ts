@@ -17,6 +17,7 @@ import { inputOf, type SubmitOptions } from './submission.ts'
 import { Submissions } from './submissions.ts'
 import { filterOf, type ListOptions, type TaskFilter, TaskList } from './task-list.ts'
 import { TypeClient } from './types.ts'
+import { Waits } from './waits.ts'
 
 /** A typed task: payload and result have the types of the handler. */
 export type TaskOf<H extends Handlers, Type extends keyof H> = Omit<
@@ -43,10 +44,12 @@ export class Client<H extends Handlers> {
   readonly limits: LimitClient
   readonly #server: Server
   readonly #submissions: Submissions
+  readonly #waits: Waits
 
   constructor(server: Server) {
     this.#server = server
     this.#submissions = new Submissions(server)
+    this.#waits = new Waits(server)
     this.schedules = new ScheduleClient(server)
     this.types = new TypeClient(server)
     this.limits = new LimitClient(server)
@@ -73,7 +76,7 @@ export class Client<H extends Handlers> {
 
   /** Creates a flow of tasks that wait for each other. @param name the batch; default a new one */
   flow(name?: string): Flow<H> {
-    return new Flow(this.#server, name)
+    return new Flow(this.#server, this.#waits, name)
   }
 
   /** The batch with this name. */
@@ -141,14 +144,14 @@ export class Client<H extends Handlers> {
   }
 
   /**
-   * Waits for the end of a task and returns its result.
+   * Waits for the end of a task and returns its result. All waits of a client share a few calls.
    * @throws TaskUnsuccessful if it ended without success; the reason of `signal` when it aborts
    */
   async result<Type extends keyof H & string>(
     task: string | TaskOf<H, Type>,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<ResultOf<H, Type>> {
-    return (await resultOf(this.#server, typeof task === 'string' ? task : task.id, signal)) as never
+    return (await resultOf(this.#waits, typeof task === 'string' ? task : task.id, signal)) as never
   }
 
   /** Status changes and progress from now on, until `signal` aborts. Resumes after a lost connection. */

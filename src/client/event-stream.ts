@@ -6,6 +6,7 @@ import type { TaskJson } from '../task/task-json.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
 import { answerOf } from './answer.ts'
 import { addressOf, authorizationOf, refusalOf, type Server } from './call.ts'
+import { textsOf } from './transport.ts'
 
 /** A status change or a progress report of a task. */
 export interface TaskChange {
@@ -116,10 +117,8 @@ export function endedBy(seen: TaskJson, change: TaskChangeJson | null): TaskJson
 /** The records of an event stream; `data` is null in records with a position only. */
 async function* records(body: ReadableStream<Uint8Array>): AsyncGenerator<{ id: string | null; data: string | null }> {
   let text = ''
-  const decoder = new TextDecoder()
-  const reader = body.getReader() // Safari cannot iterate over a stream.
-  for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
-    const parts = (text + decoder.decode(chunk.value, { stream: true })).split('\n\n')
+  for await (const piece of textsOf(body)) {
+    const parts = (text + piece).split('\n\n')
     text = parts.pop() ?? ''
     for (const part of parts) {
       // No regular expression: there, a line also ends at U+2028 and U+2029, which may occur in text of a task.

@@ -4,18 +4,19 @@ import { Batch } from './batch.ts'
 import { call, type Server } from './call.ts'
 import { resultOf } from './result.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
+import type { Waits } from './waits.ts'
 
 /** A task of a flow, which other tasks of the flow can wait for. */
 export class FlowTask<Type extends string = string, Result = unknown> {
   readonly type: Type
   /** Position in the flow, from 0. */
   readonly place: number
-  readonly #server: Server
+  readonly #waits: Waits
   readonly #ids: readonly string[]
 
   /** @param ids those of all tasks of the flow; empty until it has been submitted */
-  constructor(server: Server, type: Type, place: number, ids: readonly string[]) {
-    this.#server = server
+  constructor(waits: Waits, type: Type, place: number, ids: readonly string[]) {
+    this.#waits = waits
     this.#ids = ids
     this.type = type
     this.place = place
@@ -36,7 +37,7 @@ export class FlowTask<Type extends string = string, Result = unknown> {
    * @throws TaskUnsuccessful if it ended without success; the reason of `signal` when it aborts
    */
   async result({ signal }: { signal?: AbortSignal } = {}): Promise<Result> {
-    return (await resultOf(this.#server, this.id, signal)) as Result
+    return (await resultOf(this.#waits, this.id, signal)) as Result
   }
 }
 
@@ -57,12 +58,14 @@ export type FlowOptions = Omit<SubmitOptions, 'after' | 'batch'> & {
 export class Flow<H extends Handlers> {
   readonly batch: Batch
   readonly #server: Server
+  readonly #waits: Waits
   readonly #tasks: ReturnType<typeof inputOf>[] = []
   readonly #added = new Set<FlowTask>()
   readonly #ids: string[] = []
 
-  constructor(server: Server, name: string = randomName()) {
+  constructor(server: Server, waits: Waits, name: string = randomName()) {
     this.#server = server
+    this.#waits = waits
     this.batch = new Batch(server, name)
   }
 
@@ -74,7 +77,7 @@ export class Flow<H extends Handlers> {
   ): FlowTask<Type, ResultOf<H, Type>> {
     const places = after.map((task) => (typeof task === 'string' ? task : this.#placeOf(task)))
     const place = this.#tasks.push(inputOf({ ...options, type, payload, after: places, batch: this.batch.name })) - 1
-    const added = new FlowTask<Type, ResultOf<H, Type>>(this.#server, type, place, this.#ids)
+    const added = new FlowTask<Type, ResultOf<H, Type>>(this.#waits, type, place, this.#ids)
     this.#added.add(added)
     return added
   }

@@ -6,6 +6,8 @@ export interface Sent {
   headers: Record<string, string>
   body?: string
   signal?: AbortSignal
+  /** Receives the text of a successful answer piece by piece; the text of the answer is then empty. */
+  received?: (piece: string) => void
 }
 
 export interface Answer {
@@ -61,7 +63,7 @@ function moduleOf(url: string): Http | null {
 }
 
 /** Null for a redirection, which `fetch` follows. */
-function sendByHttp({ request }: Http, url: string, { body, ...options }: Sent): Promise<Answer | null> {
+function sendByHttp({ request }: Http, url: string, { body, received, ...options }: Sent): Promise<Answer | null> {
   return new Promise((resolve, reject) => {
     const call = request(url, options, (response) => {
       const { statusCode: status = 0, statusMessage: statusText = '', headers } = response
@@ -69,8 +71,16 @@ function sendByHttp({ request }: Http, url: string, { body, ...options }: Sent):
       const isRedirection = status >= 300 && header('location') !== null
       let text = ''
       response.setEncoding('utf8')
-      response.on('data', (chunk: string) => {
-        text += chunk
+      response.on('data', (piece: string) => {
+        if (!received || !isSuccess(status)) {
+          text += piece
+          return
+        }
+        try {
+          received(piece)
+        } catch (error) {
+          response.destroy(error as Error)
+        }
       })
       response.once('error', reject)
       response.once('end', () => resolve(isRedirection ? null : { status, statusText, header, text }))
@@ -80,8 +90,24 @@ function sendByHttp({ request }: Http, url: string, { body, ...options }: Sent):
   })
 }
 
-async function sendByFetch(by: typeof fetch, url: string, sent: Sent): Promise<Answer> {
+async function sendByFetch(by: typeof fetch, url: string, { received, ...sent }: Sent): Promise<Answer> {
   const response = await by(url, sent)
   const { status, statusText, headers } = response
-  return { status, statusText, header: (name) => headers.get(name), text: await response.text() }
+  const answer = { status, statusText, header: (name: string) => headers.get(name) }
+  if (!received || !isSuccess(status)) return { ...answer, text: await response.text() }
+  if (response.body) for await (const piece of textsOf(response.body)) received(piece)
+  return { ...answer, text: '' }
+}
+
+function isSuccess(status: number): boolean {
+  return status >= 200 && status < 300
+}
+
+/** The text of a body as it comes. */
+export async function* textsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  const decoder = new TextDecoder()
+  const reader = body.getReader() // Safari cannot iterate over a stream.
+  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+    yield decoder.decode(piece.value, { stream: true })
+  }
 }

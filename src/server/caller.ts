@@ -37,6 +37,11 @@ export class Callers {
     this.#caller.run(principal, work)
   }
 
+  /** The queue of the present caller, for work that goes on after its call; the same for callers who see the same. */
+  own(): Queue {
+    return this.#engineOf()
+  }
+
   mayUse(type: string): boolean {
     const bounds = this.#principal()?.bounds ?? null
     return bounds === null || allowsType(bounds, type)

@@ -3,12 +3,12 @@ import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { type Interests, may, notAllowed } from '../access/principal.ts'
-import { XQueueError } from '../task/errors.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
 import { LimitWatch } from '../task/limit-watch.ts'
 import { PATIENCE } from './connections.ts'
 import { ofText } from './fields.ts'
 import { limitStates } from './limit-targets.ts'
+import { openStreams } from './open-calls.ts'
 import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
 import { readFigures } from './system.ts'
@@ -18,8 +18,6 @@ const PAGE = 1_000
 const WAIT_MS = 10_000
 const TICK_MS = 1_000
 const GAP = '{"detail":"events may be missing, because the last position is not among the kept events: read the tasks"}'
-/** Streams of one caller. */
-const STREAMS_MAX = 100
 const PIECE_CHARS = 256 * 1024
 
 /** What a client may ask for beside the events of tasks. */
@@ -34,7 +32,7 @@ export function eventRoutes(context: ServerContext): Route[] {
 }
 
 function streamEvents(context: ServerContext): Route {
-  const open = new OpenStreams()
+  const open = openStreams()
   return {
     method: 'GET',
     url: '/api/v1/events',
@@ -76,24 +74,6 @@ function streamEvents(context: ServerContext): Route {
       open.add(request.principal!.id, reply.raw)
       await stream(context, request, reply, after)
     },
-  }
-}
-
-/** Counts the streams of each caller until they close. */
-export class OpenStreams {
-  readonly #counts = new Map<string, number>()
-
-  /** @throws XQueueError `too_many_calls` */
-  add(caller: string, out: ServerResponse): void {
-    if (out.destroyed) return
-    const open = (this.#counts.get(caller) ?? 0) + 1
-    if (open > STREAMS_MAX) throw tooManyStreams()
-    this.#counts.set(caller, open)
-    out.once('close', () => {
-      const left = this.#counts.get(caller)! - 1
-      if (left > 0) this.#counts.set(caller, left)
-      else this.#counts.delete(caller)
-    })
   }
 }
 
@@ -207,11 +187,6 @@ async function drained(out: ServerResponse, gone: AbortSignal, drainMs: number):
   await once(out, 'drain', { signal: AbortSignal.any([gone, AbortSignal.timeout(drainMs)]) }).catch(() => {
     if (!gone.aborted) out.destroy()
   })
-}
-
-function tooManyStreams(): XQueueError {
-  const detail = `this caller has ${STREAMS_MAX} open event streams, the maximum: close one, or use MQTT`
-  return new XQueueError('too_many_calls', detail, { retry_after: 1 })
 }
 
 /** Whether the event is within the interests of a subscription token; without a token, all events are. */

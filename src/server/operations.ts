@@ -216,6 +216,10 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'POST /api/v1/schedules/:id/run': {
     ...{ id: 'runSchedule', tag: 'Schedules', answer: { ...schedule, last_at: created_at, last_task_id: id } },
   },
+  'POST /api/v1/tasks/wait': {
+    ...{ id: 'waitForTasks', tag: 'Tasks', request: { ids: [id], wait: '30s' } },
+    answer: `${JSON.stringify({ id, status: 'success' })}\n`,
+  },
   'POST /api/v1/tasks/consume': {
     ...{ id: 'consumeTasks', tag: 'Leases', request: { types: ['example'], max: 1, wait: '20s', worker_id } },
     answer: { leases: [{ lease, expires_at: completed_at, task: processing, predecessors: [] }] },

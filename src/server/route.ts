@@ -74,6 +74,8 @@ export interface ServerContext extends ServerOptions {
   basePath: string
   /** On the clock of `performance.now()`. */
   startedAt: number
+  /** The queue of the current caller, which can also be used outside of its call. */
+  queueOfCaller(): Queue
   /** The types as the current caller can use them. */
   countSubmissions: CountSubmissions
   types: { of(type: string): Promise<KnownType | null>; forget(type: string): void }

@@ -37,6 +37,7 @@ import { systemRoutes } from './system.ts'
 import { taskRoutes } from './tasks.ts'
 import { turnRoutes } from './turns.ts'
 import { typeRoutes } from './types.ts'
+import { waitRoutes } from './waits.ts'
 
 const RESOURCES = [
   taskRoutes,
@@ -53,6 +54,7 @@ const RESOURCES = [
   leaseRoutes,
   turnRoutes,
   eventRoutes,
+  waitRoutes,
   subscriptionRoutes,
   sessionRoutes,
   loginRoutes,
@@ -108,6 +110,7 @@ function contextOf(
   return {
     ...options,
     queue: callers.queue,
+    queueOfCaller: () => callers.own(),
     access: options.access ?? null,
     hasTls: (options.tls ?? null) !== null,
     basePath: options.basePath ?? '',

@@ -1,7 +1,4 @@
-import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { beforeAll, expect, expectTypeOf, it, vi } from 'vitest'
+import { beforeAll, expect, expectTypeOf, it } from 'vitest'
 import { z } from 'zod'
 import * as publicSurface from '../../src/index.ts'
 import { createClient, DoNotRetry, defineHandlers, TaskUnsuccessful } from '../../src/index.ts'
@@ -96,56 +93,6 @@ it('stops waiting when its signal fires, and does not cancel the task', async ()
   expect(retried.attempts).toBe(0)
   expect(['pending', 'processing']).toContain(retried.status)
   await client().cancel(task.id)
-})
-
-it('waits for more tasks at once than a caller may have event streams', async () => {
-  const count = 130
-  const ids = await client().submitMany(Array.from({ length: count }, () => ({ type: 'hang' as const, payload: {} })))
-  const waiting = ids.map((id) => client().result(id))
-  const codes = Promise.all(waiting.map((result) => result.catch((error: TaskUnsuccessful) => error.code)))
-  // Some wait with a stream, and the others were refused one.
-  await vi.waitFor(async () => {
-    const refused = await fetch(`${server.url}/api/v1/events?task_id=none`)
-    await refused.body?.cancel()
-    expect(refused.status).toBe(429)
-  })
-  await client().cancelMany({ type: 'hang' })
-  expect(await codes).toEqual(Array.from({ length: count }, () => 'task_canceled'))
-})
-
-it('waits with four calls, and with one for a task that has ended', async () => {
-  let calls = 0
-  const counting: typeof fetch = (url, init) => {
-    calls += 1
-    return fetch(url, init)
-  }
-  const task = await client().submit('hang', {})
-  const waiting = () => createClient(server.url, { fetch: counting }).result(task.id)
-  const code = waiting().catch((error: TaskUnsuccessful) => error.code)
-  await vi.waitFor(() => expect(calls).toBe(3))
-  await client().cancel(task.id)
-  expect([await code, calls]).toEqual(['task_canceled', 4])
-  await waiting().catch(() => undefined)
-  expect(calls).toBe(5)
-})
-
-it('waits on while the server that it has reached stops and starts again', async () => {
-  const { id } = await client().submit('greet', { name: 'bob', times: 1 })
-  await client().result(id)
-  const task = (await server.call('GET', `/tasks/${id}`)).body
-  const refuse = (code: string) => ({ status: code === 'too_many_calls' ? 429 : 503, body: { code, detail: code } })
-  const away = ['shutting_down', 'engine_unavailable'].map(refuse)
-  const answers = [{ status: 200, body: { ...task, status: 'pending' } }, ...away, { status: 200, body: task }]
-  const before = createServer((request, response) => {
-    const { status, body } = request.url!.includes('/events') ? refuse('too_many_calls') : answers.shift()!
-    response.writeHead(status, { 'Content-Type': 'application/json', 'Retry-After': '0' }).end(JSON.stringify(body))
-  })
-  await once(before.listen(0, '127.0.0.1'), 'listening')
-  const { port } = before.address() as AddressInfo
-  expect(await createClient(`http://127.0.0.1:${port}`).result(id)).toEqual({ greeting: 'hello bob' })
-  expect(answers).toEqual([])
-  before.closeAllConnections()
-  before.close()
 })
 
 it('submits many tasks, all or none', async () => {
