@@ -96,6 +96,7 @@ call GET "/api/v1/tasks/$id/explain" && expect 200 '.reason == "delayed"' '.unti
 call GET "/api/v1/tasks?type=$type&status=pending&tag=order:7&group=acme&limit=1" && expect 200 ".tasks[0].id == \"$id\""
 call DELETE "/api/v1/tasks/$id" && expect 200 '.status == "canceled"'
 call DELETE "/api/v1/tasks/$id" && expect 409 '.code == "task_finished"'
+call POST /api/v1/tasks/wait "{\"ids\": [\"$id\"], \"wait\": \"20s\"}" && expect 200 ".id == \"$id\"" '.status == "canceled"'
 call POST "/api/v1/tasks/$id/retry" && expect 200 '.status == "pending"' '.attempts == 0'
 call POST "/api/v1/tasks/$id/retry" && expect 409 '.code == "task_not_retryable"'
 call POST /api/v1/tasks "{\"type\": \"$type\", \"delay\": 60}" -H "Idempotency-Key: $type" && expect 201

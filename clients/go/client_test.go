@@ -163,43 +163,11 @@ func TestWaitsForATaskThatIsNotKept(t *testing.T) {
 	if err := client.Call(ctx, "POST", "/types/not-kept", settings, nil); err != nil {
 		t.Fatal(err)
 	}
-	server, _ := url.Parse(os.Getenv("XQUEUE_SERVER"))
-	// wait cancels the task when it is read for the second time, and answers a later reading when it is deleted.
-	wait := func(seesEvent bool) (*xqueue.Task, error) {
-		task := submit(t, xqueue.NewTask{Type: "not-kept", Payload: 1, Delay: time.Minute})
-		var reads atomic.Int32
-		proxy := httputil.NewSingleHostReverseProxy(server)
-		proxy.FlushInterval = -1
-		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if strings.HasSuffix(r.URL.Path, "/tasks/"+task.ID) {
-				read := reads.Add(1)
-				if read == 2 && seesEvent {
-					proxy.ServeHTTP(w, r)
-					_, _ = client.Cancel(ctx, task.ID)
-					return
-				}
-				if read == 2 {
-					_, _ = client.Cancel(ctx, task.ID)
-				}
-				for read > 2 || read == 2 && !seesEvent {
-					if _, err := client.Get(ctx, task.ID); err != nil {
-						break
-					}
-					time.Sleep(50 * time.Millisecond)
-				}
-			}
-			proxy.ServeHTTP(w, r)
-		}))
-		defer front.Close()
-		return xqueue.NewClient(front.URL, "").Wait(ctx, task.ID)
-	}
-	ended, err := wait(true)
-	if err != nil || ended.Status != xqueue.Canceled || string(ended.Payload) != "1" || ended.CompletedAt == nil {
+	task := submit(t, xqueue.NewTask{Type: "not-kept", Payload: 1, Delay: time.Minute})
+	time.AfterFunc(200*time.Millisecond, func() { _, _ = client.Cancel(ctx, task.ID) })
+	ended, err := client.Wait(ctx, task.ID)
+	if err != nil || ended.Status != xqueue.Canceled || ended.CompletedAt == nil {
 		t.Fatalf("got %+v (%v)", ended, err)
-	}
-	_, err = wait(false)
-	if refused := refusedWith(t, err, "not_found"); !strings.Contains(refused.Detail, "is no longer kept") {
-		t.Fatalf("got %v", err)
 	}
 }
 
@@ -443,27 +411,41 @@ func TestKeepsAsManyConnectionsAsItHasConcurrentCalls(t *testing.T) {
 	}
 }
 
-func TestWaitsThoughNoStreamCanBeHad(t *testing.T) {
-	var calls []string
+func TestWaitsForLongerThanACallMay(t *testing.T) {
+	answers := []func(http.ResponseWriter){
+		func(response http.ResponseWriter) { refuseWith(response, http.StatusTooManyRequests, "too_many_calls") },
+		func(response http.ResponseWriter) { response.WriteHeader(http.StatusOK) }, // Not ended by then.
+		func(response http.ResponseWriter) {
+			refuseWith(response, http.StatusServiceUnavailable, "shutting_down")
+		},
+		func(response http.ResponseWriter) {
+			_, _ = response.Write([]byte(`{"id": "7", "status": "failed"}` + "\n"))
+		},
+	}
+	calls := 0
 	server := httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
-		calls = append(calls, request.URL.Path)
-		if strings.HasSuffix(request.URL.Path, "/events") {
-			response.WriteHeader(http.StatusServiceUnavailable)
-			return
+		var body struct{ IDs []string }
+		if err := json.NewDecoder(request.Body).Decode(&body); err != nil || !reflect.DeepEqual(body.IDs, []string{"7"}) {
+			t.Errorf("got %s %+v (%v)", request.URL.Path, body, err)
 		}
-		status := xqueue.Pending
-		if len(calls) > 4 {
-			status = xqueue.Success
-		}
-		_ = json.NewEncoder(response).Encode(map[string]any{"id": "7", "status": status})
+		answers[calls](response)
+		calls++
 	}))
 	t.Cleanup(server.Close)
-	task, err := xqueue.NewClient(server.URL, "").Wait(context.Background(), "7")
-	if err != nil || task.Status != xqueue.Success {
-		t.Fatalf("got %+v (%v)", task, err)
+	client := xqueue.NewClient(server.URL, "")
+	client.Patience = 2 * time.Second
+	task, err := client.Wait(context.Background(), "7")
+	if err != nil || task.Status != xqueue.Failed || calls != len(answers) {
+		t.Fatalf("got %+v (%v) after %d calls", task, err, calls)
 	}
-	const taskPath, eventsPath = "/api/v1/tasks/7", "/api/v1/events"
-	if want := []string{taskPath, eventsPath, taskPath, eventsPath, taskPath}; !reflect.DeepEqual(calls, want) {
-		t.Fatalf("got the calls %v, want %v", calls, want)
-	}
+}
+
+func refuseWith(response http.ResponseWriter, status int, code string) {
+	response.WriteHeader(status)
+	_ = json.NewEncoder(response).Encode(map[string]string{"code": code})
+}
+
+func TestWaitsForNoTaskThatDoesNotExist(t *testing.T) {
+	_, err := xqueue.NewClient("", "").Wait(context.Background(), "none")
+	refusedWith(t, err, "not_found")
 }

@@ -123,7 +123,7 @@ export class Waits {
     this.#wasReached = true
     wait.ids.delete(line.id)
     for (const { resolve, reject } of this.#waiters.get(line.id) ?? []) {
-      if (line.status === null) reject(new XQueueError('not_found', `task "${line.id}" not found: it may have been deleted after its retention time`))
+      if (line.status === null) reject(notFound(line.id))
       else resolve(viewOfJson(line))
     }
   }
@@ -132,4 +132,8 @@ export class Waits {
     for (const id of wait.ids) for (const { reject } of this.#waiters.get(id) ?? []) reject(error)
     wait.ids.clear()
   }
+}
+
+function notFound(id: string): XQueueError {
+  return new XQueueError('not_found', `task "${id}" not found: it may have been deleted after its retention time`)
 }

@@ -63,8 +63,8 @@ export function waitRoutes(context: ServerContext): Route[] {
       answers: {
         200: ofText(
           LINES_TYPE,
-          'A line of JSON for each task as soon as it has ended: the task, or `{"id", "status": null}` if there is no ' +
-            'such task. The answer ends when all have a line or the wait is over',
+          'A line of JSON for each task as soon as it has ended: the task, or `{"id", "status": null}` if there is ' +
+            'no such task. The answer ends when all have a line or the wait is over',
         ),
       },
       refusals: ['invalid_duration'],

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import threading
-import time
 import unittest
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
@@ -104,32 +103,16 @@ class AgainstAServer(unittest.TestCase):
 
     def test_waits_for_a_task_that_is_not_kept(self):
         self.client.call("POST", "/types/not-kept", {"declared": True, "retention": {"canceled": 0}})
-
-        class Late(Client):
-            """The task is canceled when the wait reads it for the second time, and read again when it is deleted."""
-
-            reads = 0
-            sees_event = True
-
-            def get(self, task_id):
-                self.reads += 1
-                task = super().get(task_id)
-                if self.reads == 2:
-                    self.cancel(task_id)
-                while self.reads > (2 if self.sees_event else 1):
-                    super().get(task_id)
-                    time.sleep(0.05)
-                return task
-
         task = self.client.submit("not-kept", 1, delay=60)
-        ended = Late().wait(task.id, timeout=30)
-        self.assertEqual((ended.id, ended.status, ended.payload), (task.id, "canceled", 1))
+        threading.Timer(0.2, lambda: self.client.cancel(task.id)).start()
+        ended = self.client.wait(task.id, timeout=30)
+        self.assertEqual((ended.id, ended.status), (task.id, "canceled"))
         self.assertGreaterEqual(ended.completed_at, task.created_at)
-        late = Late()
-        late.sees_event = False
-        with self.assertRaisesRegex(XQueueError, "of type not-kept has ended and is no longer kept") as missing:
-            late.wait(self.client.submit("not-kept", delay=60).id, timeout=30)
-        self.assertEqual(missing.exception.code, "not_found")
+
+    def test_waits_for_no_task_that_does_not_exist(self):
+        with self.assertRaises(XQueueError) as raised:
+            self.client.wait("none", timeout=30)
+        self.assertEqual(raised.exception.code, "not_found")
 
     def test_hears_of_an_end_while_it_waits(self):
         waiting = self.client.submit("example", {"duration": 0}, delay=60)
@@ -380,32 +363,30 @@ class WithManyFiles(unittest.TestCase):
                 self.assertEqual(client.submit("example", {"duration": 0}).type, "example")
 
 
-class WithoutStreams(unittest.TestCase):
-    def test_waits_though_no_stream_can_be_had(self):
-        calls = []
+class LongWaits(unittest.TestCase):
+    def test_waits_for_longer_than_a_call_may(self):
+        ended = json.dumps({"id": "7", "status": "failed"}) + "\n"
+        answers = [(429, '{"code": "too_many_calls"}'), (200, ""), (503, '{"code": "shutting_down"}'), (200, ended)]
+        asked = []
 
-        class Full(BaseHTTPRequestHandler):
-            def do_GET(self):
-                calls.append(self.path)
-                if "/events" in self.path:
-                    self.send_error(503)
-                    return
-                body = json.dumps({"id": "7", "status": "pending" if len(calls) < 4 else "success"}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
+        class Server(BaseHTTPRequestHandler):
+            def do_POST(self):
+                asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["ids"])
+                status, text = answers.pop(0)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(text.encode())
 
             def log_message(self, *_):
                 pass
 
-        with ThreadingHTTPServer(("127.0.0.1", 0), Full) as server:
+        with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-            task = Client(f"http://127.0.0.1:{server.server_port}").wait("7", timeout=30)
+            task = Client(f"http://127.0.0.1:{server.server_port}", patience=2.0).wait("7", timeout=30)
             server.shutdown()
-        self.assertEqual(task.status, "success")
-        task_path, events_path = "/api/v1/tasks/7", "/api/v1/events?task_id=7"
-        self.assertEqual(calls, [task_path, events_path, task_path, events_path, task_path])
+        self.assertEqual(task.status, "failed")
+        self.assertEqual((asked, answers), ([["7"]] * 4, []))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from random import random
 from typing import Any, Callable
 from urllib.parse import quote
@@ -14,11 +13,11 @@ from .connection import Answer, Connection
 from .connections import Connections
 from .errors import ServerUnreachable, XQueueError
 from .submissions import Submissions
-from .task import FINAL_STATUSES, Json, NewTask, Task
+from .task import Json, NewTask, Task
 
 CALL_SECONDS_MAX = 30.0
-# The server sends a sign of life every 15 s.
-STREAM_SILENCE_SECONDS_MAX = 20.0
+# The server lets a call wait for 60 s at most.
+WAIT_SECONDS_MAX = 50.0
 BACKOFF_SECONDS = (0.1, 5.0)
 # Answers that a later call may not get: the key's rate or the queue is full, or the server has too many calls; nothing
 # was done.
@@ -78,17 +77,29 @@ class Client:
 
     def wait(self, task_id: str, timeout: float | None = None) -> Task:
         """
-        Waits for the end of a task, whatever that is: look at its `status`. Of a task that its type does not keep, the
-        event of the end says it, if the task had not ended before. Raises TimeoutError.
+        Waits for the end of a task, whatever that is: look at its `status`. Raises TimeoutError. It costs a call every
+        50 seconds.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        task = self.get(task_id)
-        while not task.is_final:
-            left = STREAM_SILENCE_SECONDS_MAX if until is None else until - time.monotonic()
-            if left <= 0:
+        while True:
+            seconds = WAIT_SECONDS_MAX if until is None else min(until - time.monotonic(), WAIT_SECONDS_MAX)
+            if seconds <= 0:
+                task = self.get(task_id)
+                if task.is_final:
+                    return task
                 raise TimeoutError(f"task {task_id} is {task.status} after {timeout} s")
-            task = self._wait_for_change(task, min(left, STREAM_SILENCE_SECONDS_MAX), until)
-        return task
+            try:
+                ended = self._wait_once(task_id, seconds)
+            except XQueueError as error:
+                if error.code != "too_many_calls":
+                    raise
+                # Others of its calls wait, or have used up the rate of the key: this one waits longer than a call may.
+                pause = error.retry_after or BACKOFF_SECONDS[0]
+                time.sleep(pause if until is None else max(0.0, min(pause, until - time.monotonic())))
+                continue
+            if ended:
+                # Of a task that does not exist, the answer has no more than its id.
+                return Task.from_json(ended) if ended["status"] else self.get(task_id)
 
     def call(
         self,
@@ -130,53 +141,9 @@ class Client:
         """A connection of its own to the same server."""
         return Connection(self.server, self._key)
 
-    def _wait_for_change(self, task: Task, silence: float, until: float | None) -> Task:
-        """The task after its end, or after its event stream broke or fell silent."""
-        end = None
-        try:
-            end = self._stream_to_end(task.id, silence, until)
-        except XQueueError as error:
-            if not _may_repeat(error, repeatable=True):
-                raise
-            # Without a stream it looks from time to time, each look repeated for as long as `patience` says.
-            pause = error.retry_after or BACKOFF_SECONDS[0]
-            time.sleep(pause if until is None else max(0.0, min(pause, until - time.monotonic())))
-        try:
-            return self.get(task.id)
-        except XQueueError as error:
-            if not _is_gone(error):
-                raise
-            if end is None:
-                raise _not_kept(task) from None
-            return task.ended_by(end)
-
-    def _stream_to_end(self, task_id: str, silence: float, until: float | None) -> Mapping[str, Json] | None:
-        """The event of the end; None when the task is to be read again."""
-        with self.connect().stream(f"/events?task_id={quote(task_id, safe='')}", silence) as lines:
-            # Read once more when the stream is open, so that no end is missed.
-            try:
-                if self.get(task_id).is_final:
-                    return None
-            except XQueueError as error:
-                if _is_gone(error):
-                    return None
-                raise
-            for line in lines:
-                change = json.loads(line[6:]) if line.startswith("data: ") else {}
-                if change.get("status") in FINAL_STATUSES:
-                    return change
-                if until is not None and time.monotonic() > until:
-                    break
-        return None
-
-
-def _is_gone(error: XQueueError) -> bool:
-    return error.code == "not_found"
-
-
-def _not_kept(task: Task) -> XQueueError:
-    why = f"task {task.id} of type {task.type} has ended and is no longer kept, so its end is not known"
-    return XQueueError(404, {"code": "not_found", "detail": f"{why}: set a longer retention for its type"})
+    def _wait_once(self, task_id: str, seconds: float) -> Json:
+        body = {"ids": [task_id], "wait": seconds}
+        return self.call("POST", "/tasks/wait", body, timeout=seconds + CALL_SECONDS_MAX).body
 
 
 def _path_of(task_id: str) -> str:

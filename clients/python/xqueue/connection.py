@@ -6,8 +6,7 @@ import json
 import selectors
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -75,22 +74,9 @@ class Connection:
         if response.status >= 300:
             # Also what is no answer of XQueue (a redirect, a proxy's error page) counts as refused.
             raise XQueueError(response.status, problem if isinstance(problem, dict) else {}, _retry_after(response))
-        if problem is None and response.status != 204:
+        if problem is None and content:
             raise XQueueError(response.status, {"detail": f"{self._server} answered no JSON: is it XQueue?"})
         return Answer(problem, _date(response))
-
-    @contextmanager
-    def stream(self, path: str, timeout: float) -> Iterator[Iterator[str]]:
-        """The lines of an answer without an end; an error of the network ends them. Silence may last `timeout`."""
-        response = self._send("GET", path, None, timeout, True, {})
-        try:
-            if response.status != 200:
-                problem = _json(response.read())
-                raise XQueueError(response.status, problem if isinstance(problem, dict) else {}, _retry_after(response))
-            yield _lines(response)
-        finally:
-            response.close()
-            self.close()
 
     def is_stale(self) -> bool:
         """Whether it has been idle for so long that the server or a proxy may be closing it."""
@@ -151,14 +137,6 @@ class Connection:
     def _broken(self, why: object, *, sent: bool) -> ServerUnreachable:
         self.close()
         return ServerUnreachable(self._server, why or type(why).__name__, sent=sent)
-
-
-def _lines(response: HTTPResponse) -> Iterator[str]:
-    try:
-        for line in response:
-            yield line.decode().rstrip("\n")
-    except (OSError, HTTPException):
-        return
 
 
 # select() takes no descriptor above 1,023; poll() does, and unlike epoll needs none of its own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from typing import Any, Union
 
@@ -98,11 +98,6 @@ class Task:
     def is_final(self) -> bool:
         return self.status in FINAL_STATUSES
 
-    def ended_by(self, change: Mapping[str, Json]) -> Task:
-        """The task with the end that an event says."""
-        at = _time(change["timestamp"])
-        return replace(self, **{name: change[name] for name in _CHANGE_FIELDS}, updated_at=at, completed_at=at)
-
     @classmethod
     def from_json(cls, answer: Mapping[str, Json]) -> Task:
         """Fields that this version does not know are left out."""
@@ -115,7 +110,6 @@ class Task:
         return task
 
 
-_CHANGE_FIELDS = ("status", "attempts", "progress", "result", "error", "timeout_reason", "worker_id")
 _TASK_FIELDS = tuple(field.name for field in fields(Task))
 
 
