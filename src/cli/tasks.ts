@@ -1,11 +1,11 @@
 import { Command } from 'commander'
 import { call, type Server } from '../client/call.ts'
-import { changesJson, endedBy, type TaskChangeJson } from '../client/event-stream.ts'
-import { isGone, readPatiently } from '../client/patience.ts'
+import { endsOf } from '../client/ends.ts'
+import { changesJson } from '../client/event-stream.ts'
+import { readPatiently } from '../client/patience.ts'
 import { XQueueError } from '../task/errors.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
-import { MACHINE_TIME, pause } from '../task/time.ts'
 import { type Attempts, attemptLines } from './attempts.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
 import { logsCommand, readLog } from './logs.ts'
@@ -14,9 +14,6 @@ import { ID, taskIdOf } from './task-id.ts'
 import { type Beside, type Explanation, explanationText, progressText, taskPage, taskTable } from './task-page.ts'
 import { dimmed, plain, statusCell } from './terminal.ts'
 import { printOrWatch } from './watching.ts'
-
-/** Between two readings of a task that is waited for, whose changes come as events. */
-const POLL_MS = 1_000
 
 /** get, explain, logs, watch, list. */
 export function taskCommands(): Command[] {
@@ -124,54 +121,34 @@ async function unlessMissing<T>(reading: Promise<T>): Promise<T | null> {
 /** Resolves with the task once its status is final, and shows it on a terminal until then. */
 export async function waitForEnd(server: Server, id: string): Promise<TaskJson> {
   const stop = new AbortController()
+  const shown = process.stderr.isTTY ? showChanges(server, id, stop.signal) : null
   try {
-    const task = await endOf(server, id, stop.signal)
-    showState(task)
-    return task
+    for (;;) {
+      const [ended] = await readPatiently(() => endsOf(server, [id]), { onAway: warnAway })
+      if (ended) return ended
+    }
   } finally {
     stop.abort()
+    await shown
+    if (shown) showLine('')
   }
 }
 
-async function endOf(server: Server, id: string, signal: AbortSignal): Promise<TaskJson> {
-  const aWhile = () => pause(POLL_MS, MACHINE_TIME.after, signal).then(() => null)
-  let seen: TaskJson | null = null
-  let change: TaskChangeJson | null = null
-  for (let end = changeToEnd(server, id, signal); ; ) {
-    try {
-      const task: TaskJson = await readPatiently(() => readTask(server, id), { onAway: warnAway })
-      if (isFinal(task.status as Status)) return task
-      seen = task
-      showState(task)
-    } catch (error) {
-      if (!(seen && isGone(error))) throw error
-      // Its event may still be on its way.
-      return endedBy(seen, change ?? (await Promise.race([end, aWhile()])))
-    }
-    change = await Promise.race([end, aWhile()])
-    // Unless it is gone, it will run again.
-    if (change) end = changeToEnd(server, id, signal)
-  }
-}
-
-/** The event of the end of a task; never, if events cannot be read. */
-async function changeToEnd(server: Server, id: string, signal: AbortSignal): Promise<TaskChangeJson> {
+async function showChanges(server: Server, id: string, signal: AbortSignal): Promise<void> {
   try {
-    for await (const change of changesJson(server, { taskId: id }, signal)) {
-      if (isFinal(change.status)) return change
-      showState(change)
-    }
+    showState(await readTask(server, id))
+    for await (const change of changesJson(server, { taskId: id }, signal)) showState(change)
   } catch {
-    // The task is read regularly in any case.
+    // Its end is reported in any case.
   }
-  return new Promise(() => undefined)
 }
 
-/** One line about a task that is being waited for, on a terminal only. */
-function showState(task: Pick<TaskJson, 'status' | 'progress'>): void {
-  if (!process.stderr.isTTY) return
-  const progress = progressText(task.progress)
-  const line = isFinal(task.status as Status) ? '' : `${statusCell(task.status as Status)} ${progress ?? ''}`
+/** One line about a task that is being waited for. */
+function showState({ status, progress }: Pick<TaskJson, 'status' | 'progress'>): void {
+  if (!isFinal(status as Status)) showLine(`${statusCell(status as Status)} ${progressText(progress) ?? ''}`)
+}
+
+function showLine(line: string): void {
   process.stderr.write(`\r\u001b[K${line}`)
 }
 

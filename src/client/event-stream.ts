@@ -1,8 +1,6 @@
-import { XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
 import type { Status, TimeoutReason } from '../task/status.ts'
 import type { Progress } from '../task/task.ts'
-import type { TaskJson } from '../task/task-json.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
 import { answerOf } from './answer.ts'
 import { addressOf, authorizationOf, refusalOf, type Server } from './call.ts'
@@ -97,21 +95,6 @@ export async function* changesJson(
     }
     if (!signal?.aborted) await pause(RECONNECT_MS, MACHINE_TIME.after, signal)
   }
-}
-
-/**
- * A task that ended and is not kept, because its type keeps none with this status.
- * @param change its end
- * @throws XQueueError `not_found` if the end is not known
- */
-export function endedBy(seen: TaskJson, change: TaskChangeJson | null): TaskJson {
-  if (change === null) {
-    const why = `task ${seen.id} of type ${seen.type} has ended and is no longer kept, so its end is not known`
-    throw new XQueueError('not_found', `${why}: set a longer retention for its type`)
-  }
-  const { status, attempts, progress, result, error, timeout_reason, worker_id, timestamp } = change
-  const end = { status, attempts, progress, result, error, timeout_reason, worker_id }
-  return { ...seen, ...end, updated_at: timestamp, completed_at: timestamp }
 }
 
 /** The records of an event stream; `data` is null in records with a position only. */

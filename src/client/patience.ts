@@ -60,8 +60,3 @@ export function isAway(error: unknown): error is XQueueError {
 export function isRefusedForNow(error: unknown): error is XQueueError {
   return error instanceof XQueueError && ['too_many_calls', 'overloaded'].includes(error.code)
 }
-
-/** A task that was seen before can no longer be read. */
-export function isGone(error: unknown): boolean {
-  return error instanceof XQueueError && error.code === 'not_found'
-}

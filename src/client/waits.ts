@@ -1,8 +1,7 @@
-import { XQueueError } from '../task/errors.ts'
-import type { TaskJson } from '../task/task-json.ts'
 import { type TaskView, viewOfJson } from '../task/task-view.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
-import { call, type Server } from './call.ts'
+import type { Server } from './call.ts'
+import { type Line, notFound, waitOnce } from './ends.ts'
 import { isAway, isRefusedForNow, msAsTold } from './patience.ts'
 
 /** Tasks of one call. */
@@ -12,12 +11,8 @@ const SMALL_CALLS_MAX = 8
 const SMALL = 500
 /** Waits that begin within so long share a call. */
 const GATHER_MS = 5
-const WAIT_S = 50
 /** From the beginning of a call to that of the next one for the same tasks. */
 const AGAIN_MS = 500
-
-/** A task that does not exist has no status. */
-type Line = TaskJson | { id: string; status: null }
 
 type Waiter = PromiseWithResolvers<TaskView>
 
@@ -105,8 +100,7 @@ export class Waits {
     const begunAt = performance.now()
     let pauseMs = 0
     try {
-      const options = { signal: wait.stop.signal, repeatable: true, line: (line: Line) => this.#ended(wait, line) }
-      await call(this.#server, 'POST', '/tasks/wait', { ids: tasks, wait: WAIT_S }, options)
+      await waitOnce(this.#server, tasks, (line) => this.#ended(wait, line), wait.stop.signal)
       this.#wasReached = true
     } catch (error) {
       if (isRefusedForNow(error)) pauseMs = msAsTold(error)
@@ -132,8 +126,4 @@ export class Waits {
     for (const id of wait.ids) for (const { reject } of this.#waiters.get(id) ?? []) reject(error)
     wait.ids.clear()
   }
-}
-
-function notFound(id: string): XQueueError {
-  return new XQueueError('not_found', `task "${id}" not found: it may have been deleted after its retention time`)
 }

@@ -1,0 +1,36 @@
+import { XQueueError } from '../task/errors.ts'
+import type { TaskJson } from '../task/task-json.ts'
+import { call, type Server } from './call.ts'
+
+/** The server allows 60 s. */
+const WAIT_S = 50
+
+/** A task that does not exist has no status. */
+export type Line = TaskJson | { id: string; status: null }
+
+/**
+ * Those of the tasks that end within one call.
+ * @throws XQueueError `not_found` if one does not exist
+ */
+export async function endsOf(server: Server, ids: readonly string[]): Promise<TaskJson[]> {
+  const ended: TaskJson[] = []
+  const missing: string[] = []
+  await waitOnce(server, ids, (line) => (line.status === null ? missing.push(line.id) : ended.push(line)))
+  if (missing.length > 0) throw notFound(missing[0]!)
+  return ended
+}
+
+/** One call that waits for tasks, up to 50 s; `line` is called for each that has ended, or that does not exist. */
+export async function waitOnce(
+  server: Server,
+  ids: readonly string[],
+  line: (line: Line) => void,
+  signal?: AbortSignal,
+): Promise<void> {
+  const options = { repeatable: true, line, ...(signal ? { signal } : {}) }
+  await call(server, 'POST', '/tasks/wait', { ids, wait: WAIT_S }, options)
+}
+
+export function notFound(id: string): XQueueError {
+  return new XQueueError('not_found', `task "${id}" not found: it may have been deleted after its retention time`)
+}
