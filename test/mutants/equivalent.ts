@@ -204,6 +204,16 @@ export const EQUIVALENT: readonly [file: string, line: string, reason: string][]
     'checked = checked - 1',
     'a step verifies all groups that it reads, a bounded number: it costs time only',
   ],
+  [
+    'src/store/sqlite/limits/limits.sql',
+    "SELECT DISTINCT blocked_by AS name FROM ring WHERE blocked_by > '' || ? AND blocked_by <= '' || ?;",
+    'a limit that has not changed is checked once more',
+  ],
+  [
+    'src/store/kafka/recovery/lane-partition.ts',
+    'this.#from += Math.max(LOCATED_MAX + done.size, 0)',
+    'the records are checked in rounds: some are checked a round later',
+  ],
 ]
 
 /** The line of a mutant as it is listed above, from its form for people. */

@@ -10,6 +10,7 @@ import { logText } from '../../src/task/log-line.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { redisCli, startRedis } from '../fixtures/redis.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 const SECRET = 'a-secret-that-nobody-may-find'
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t', 'u'], concurrency: 10, startedAt: 0 }
@@ -131,6 +132,28 @@ it('erases a task that another waits for, as the first step after Redis has lost
     await queue.close()
     redis.stop()
   }
+})
+
+it('gives nothing of an erased task to those of its successors that Redis had not informed yet', async () => {
+  const redis = await startRedis()
+  const queue = await openTestQueue(redis.url)
+  await queue.configureType('t', { declared: true })
+  const [root] = await queue.submit([completeSpec({ type: 't' })])
+  const after = [root!.task.id]
+  for (let n = 0; n < 3; n++) {
+    await queue.submit(Array.from({ length: 1_000 }, () => completeSpec({ type: 't', after })))
+  }
+  const [lease] = (await queue.turn({ worker: WORKER, want: 1 })).leases
+  const outcomes = [{ lease: lease!.lease, outcome: { kind: 'success', result: SECRET } as const }]
+  await queue.turn({ worker: WORKER, want: 0, outcomes })
+  expect((await queue.erase(after)).results).toMatchObject([{ outcome: 'changed' }])
+  const results: unknown[] = []
+  for (let leases = 1; leases > 0 || (await queue.sweep(100)).more; ) {
+    const turn = await queue.turn({ worker: WORKER, want: 1_000 })
+    results.push(...turn.leases.flatMap(({ predecessors }) => predecessors.map(({ result }) => result)))
+    leases = turn.leases.length
+  }
+  expect(results).toEqual(Array(3_000).fill(null))
 })
 
 it('cuts events out of their JSON without parsing it', () => {
