@@ -56,11 +56,13 @@ function drop(rest: Readable, socket: Socket): void {
     if (socket.bytesRead - bytesRead > BYTES_MAX || performance.now() - since > TOTAL_MS) socket.destroy()
     else timer.refresh()
   })
+  const stop = () => clearTimeout(timer)
+  socket.once('close', stop)
   rest.once('end', () => {
-    clearTimeout(timer)
+    stop()
+    socket.off('close', stop)
     if (!socket.writable) socket.destroySoon()
   })
-  socket.once('close', () => clearTimeout(timer))
   rest.resume()
 }
 

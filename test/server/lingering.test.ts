@@ -132,6 +132,24 @@ describe('a client that waits with its body', () => {
   })
 })
 
+it('leaves a kept connection as it was when the rest of a refused request has arrived', async () => {
+  const socket = connect(port, '127.0.0.1')
+  const listeners = () => connections.get(socket.localPort!)!.listenerCount('close')
+  const refused = 'POST /api/v1/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n'
+  const counts: number[] = []
+  for (let n = 0; n < 3; n++) {
+    socket.write(refused)
+    const [answer] = await once(socket, 'data')
+    expect(`${answer}`).toMatch(/^HTTP\/1\.1 404 /)
+    socket.write(`{}GET /api/v1/live HTTP/1.1\r\nHost: x\r\n\r\n`)
+    const [next] = await once(socket, 'data')
+    expect(`${next}`).toMatch(/^HTTP\/1\.1 200 /)
+    counts.push(listeners())
+  }
+  expect(new Set(counts).size).toBe(1)
+  socket.destroy()
+})
+
 describe('the rest of a refused request is not read for ever', () => {
   /** Sends a refused request and then what `send` writes, until the server closes the connection; returns the bytes. */
   async function untilClosed(request: string, send: (write: (bytes: Buffer, then?: () => void) => void) => void) {
