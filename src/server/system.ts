@@ -64,8 +64,8 @@ const StreamInfo = titled(
   }),
 )
 
-/** Workers are written once in 20 s, with what they have done since. */
-const BEHIND = '; up to 20 s behind'
+/** A worker is written with a call once in 20 s, with what it has done since. */
+const BEHIND = '; up to 20 s behind, and while the worker is idle by the wait of its call more'
 
 const Workers = titled(
   'WorkerList',
