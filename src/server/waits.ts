@@ -24,8 +24,10 @@ const WAIT_MS_MAX = 60_000
 const CALLS_MAX = 1_000
 /** Tasks whose states are read at once. */
 const LOOKED_AT_ONCE = 100
-/** Tasks that are read in full at once: few, because each can have 2 MiB. */
-const SENT_AT_ONCE = 4
+/** Tasks that are read in full at once: few, because each can have 2 MiB; more while the tasks of a call are small. */
+const READ_AT_ONCE = 4
+const SMALL_READ_AT_ONCE = 32
+const SMALL_CHARS = 16 * 1024
 /** Events that a call holds while its lines are not read: each can have 1 MiB. */
 const EVENTS_HELD_MAX = 32
 
@@ -118,6 +120,7 @@ async function* linesOf(
   /** Those of them that may have ended, with the events that said so. */
   const ended = new Map<string, TaskEvent | null>()
   let news = Promise.withResolvers<void>()
+  let atOnce = READ_AT_ONCE
   const leave = await ends.watch([...open.keys()], (id, event) => {
     if (open.has(id)) ended.set(id, (ended.size < EVENTS_HELD_MAX ? event : null) ?? ended.get(id) ?? null)
     news.resolve()
@@ -128,7 +131,12 @@ async function* linesOf(
       if ((task === null || isFinal(task.status)) && !ended.has(id)) ended.set(id, null)
     }
     for (;;) {
-      while (ended.size > 0 && !signal.aborted) yield* linesOfEnded(queue, open, ended)
+      while (ended.size > 0 && !signal.aborted) {
+        const lines = await linesOfEnded(queue, open, ended, atOnce)
+        const chars = lines.reduce((sum, line) => sum + line.length, 0)
+        atOnce = chars <= lines.length * SMALL_CHARS ? SMALL_READ_AT_ONCE : READ_AT_ONCE
+        yield* lines
+      }
       if (open.size === 0 || over.aborted) return
       news = Promise.withResolvers()
       await Promise.race([news.promise, isOver])
@@ -146,21 +154,22 @@ async function* statesOf(queue: Queue, ids: readonly string[]): AsyncGenerator<[
   }
 }
 
-/** The lines of some tasks that have ended; both maps no longer hold them. */
-async function* linesOfEnded(
+/** The lines of the next tasks that have ended; both maps no longer hold them. */
+async function linesOfEnded(
   queue: Queue,
   open: Map<string, Task | null>,
   ended: Map<string, TaskEvent | null>,
-): AsyncGenerator<string> {
-  const some = ended.entries().take(SENT_AT_ONCE).toArray()
+  count: number,
+): Promise<string[]> {
+  const some = ended.entries().take(count).toArray()
   for (const [id] of some) ended.delete(id)
   const tasks = await queue.get(some.map(([id]) => id))
-  for (const [index, [id, event]] of some.entries()) {
+  return some.flatMap(([id, event], index) => {
     const task = tasks[index] ?? lastSeen(open.get(id), event)
     // It runs again, or has its line.
-    if ((task && !isFinal(task.status)) || !open.delete(id)) continue
-    yield `${task ? taskText(task) : JSON.stringify({ id, status: null })}\n`
-  }
+    if ((task && !isFinal(task.status)) || !open.delete(id)) return []
+    return [`${task ? taskText(task) : JSON.stringify({ id, status: null })}\n`]
+  })
 }
 
 /** A task that has ended and is no longer kept, without its payload. */
