@@ -50,10 +50,12 @@ export function endUnparsed(socket: Socket, answer: string): void {
 
 function drop(rest: Readable, socket: Socket): void {
   const since = performance.now()
-  const { bytesRead } = socket
+  const { bytesRead, server } = socket as Socket & { server?: Server }
+  // The close of a server waits for its connections.
+  const msMax = () => (server?.listening === false ? IDLE_MS : TOTAL_MS)
   const timer = setTimeout(() => socket.destroy(), IDLE_MS)
   rest.on('data', () => {
-    if (socket.bytesRead - bytesRead > BYTES_MAX || performance.now() - since > TOTAL_MS) socket.destroy()
+    if (socket.bytesRead - bytesRead > BYTES_MAX || performance.now() - since > msMax()) socket.destroy()
     else timer.refresh()
   })
   const stop = () => clearTimeout(timer)

@@ -54,10 +54,14 @@ let port: number
 /** By the ports of their clients. */
 const connections = new Map<number, Socket>()
 beforeAll(async () => {
-  const server = await serveQueue(await openTestQueue())
-  port = server.port
-  server.fastify.server.on('connection', (socket: Socket) => connections.set(socket.remotePort!, socket))
+  port = (await serveWatched()).port
 })
+
+async function serveWatched() {
+  const server = await serveQueue(await openTestQueue())
+  server.fastify.server.on('connection', (socket: Socket) => connections.set(socket.remotePort!, socket))
+  return server
+}
 
 it.each([
   [413, 'a body that is too large', submit],
@@ -152,8 +156,12 @@ it('leaves a kept connection as it was when the rest of a refused request has ar
 
 describe('the rest of a refused request is not read for ever', () => {
   /** Sends a refused request and then what `send` writes, until the server closes the connection; returns the bytes. */
-  async function untilClosed(request: string, send: (write: (bytes: Buffer, then?: () => void) => void) => void) {
-    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+  async function untilClosed(
+    request: string,
+    send: (write: (bytes: Buffer, then?: () => void) => void) => void,
+    to = port,
+  ) {
+    const socket = connect({ port: to, host: '127.0.0.1', allowHalfOpen: true })
     socket.on('error', () => undefined)
     socket.resume().write(request)
     await vi.waitFor(() => expect(connections.has(socket.localPort!)).toBe(true))
@@ -176,6 +184,29 @@ describe('the rest of a refused request is not read for ever', () => {
     await Promise.all([little.then(() => order.push('little')), nothing.then(() => order.push('nothing'))])
     clearInterval(drip)
     expect(order).toEqual(['nothing', 'little'])
+  })
+
+  it('and ends soon when the server closes', async () => {
+    const closing = await serveWatched()
+    const drips: NodeJS.Timeout[] = []
+    let count = 0
+    const drip = (write: (bytes: Buffer) => void) => {
+      const one = () => {
+        count += 1
+        write(Buffer.from(' '))
+      }
+      drips.push(setInterval(one, 100))
+    }
+    const order: string[] = []
+    const open = untilClosed(submit, drip).then(() => order.push('open'))
+    // Of two open servers, the first one would close its connection first.
+    await vi.waitFor(() => expect(count).toBeGreaterThan(10), 20_000)
+    const closed = untilClosed(submit, drip, closing.port).then(() => order.push('closing'))
+    await vi.waitFor(() => expect(drips).toHaveLength(2))
+    await closing.stop()
+    await Promise.all([open, closed])
+    for (const timer of drips) clearInterval(timer)
+    expect(order).toEqual(['closing', 'open'])
   })
 
   it('nor more than a certain number of bytes', async () => {
