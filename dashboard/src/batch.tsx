@@ -21,7 +21,7 @@ export function BatchView({ name }: { name: string }) {
   const restUntil = useRef(0)
   const path = `/batches/${encodeURIComponent(name)}`
   const read = async () => setState((await find<BatchState>(path)) ?? 'none')
-  useEachSecond(async () => {
+  const refusal = useEachSecond(async () => {
     const began = performance.now()
     if (state === 'none' || began < restUntil.current) return
     await read()
@@ -30,7 +30,7 @@ export function BatchView({ name }: { name: string }) {
   if (state === 'none') {
     return <Missing says={say('noBatch')} id={name} />
   }
-  if (!state) return <Loading />
+  if (!state) return <Loading error={refusal} />
   const cancelRest = () => {
     const open = state.pending + state.processing
     const question = {

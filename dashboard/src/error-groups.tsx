@@ -52,7 +52,7 @@ export function ErrorGroups({ search, title }: { search: Partial<Search>; title?
     const timer = setInterval(() => run(reload), AGAIN_MS)
     return () => clearInterval(timer)
   }, [key, generation])
-  if (!read) return error === '' ? <Loading /> : <ErrorLine error={error} />
+  if (!read) return <Loading error={error} />
   const { groups, count, isAll } = read
   return (
     <Panel title={title ?? say('byError')}>

@@ -91,10 +91,13 @@ export function useLive(): typeof live {
   return live
 }
 
-/** Calls `read` at first, every second, and after a reconnect. */
-export function useEachSecond(read: () => Promise<unknown>, keys: readonly unknown[]): void {
+/** Calls `read` at first, every second, and after a reconnect. Returns what the last call was refused with. */
+export function useEachSecond(read: () => Promise<unknown>, keys: readonly unknown[]): string {
   const { stats, generation } = useLive()
-  useEffect(() => void read().catch(() => undefined), [stats, generation, ...keys])
+  const [error, setError] = useState('')
+  const note = (refused: Error) => setError(refused.message)
+  useEffect(() => void read().then(() => setError(''), note), [stats, generation, ...keys])
+  return error
 }
 
 /**

@@ -307,9 +307,9 @@ export function useAction(): [run: (action: () => Promise<unknown>) => void, err
   return [run, error]
 }
 
-/** In place of what is being read; it appears only if that takes a while. */
-export function Loading() {
-  return <p class="empty loading">{say('loading')}</p>
+/** In place of what is being read, with the reason if that is refused; it appears only if it takes a while. */
+export function Loading({ error = '' }: { error?: string }) {
+  return error === '' ? <p class="empty loading">{say('loading')}</p> : <ErrorLine error={error} />
 }
 
 /** While the server is away, the whole page says so already. */

@@ -19,7 +19,7 @@ export function SchedulesView() {
   const [filter, setFilter] = useState('')
   const [isAdding, setIsAdding] = useState(false)
   const read = async () => setSchedules((await get<{ schedules: Schedule[] }>('/schedules')).schedules)
-  useEachSecond(read, [])
+  const refusal = useEachSecond(read, [])
   const found = schedules?.filter(({ id, type }) => [id, type].some((text) => text.includes(filter))) ?? []
   return (
     <>
@@ -41,7 +41,7 @@ export function SchedulesView() {
           <ScheduleForm done={read} close={() => setIsAdding(false)} />
         </Panel>
       )}
-      {!schedules && <Loading />}
+      {!schedules && <Loading error={refusal} />}
       {schedules?.length === 0 && <p class="empty">{say('noSchedules')}</p>}
       {found.slice(0, SHOWN_MAX).map((schedule) => (
         <Row key={schedule.id} schedule={schedule} changed={read} />

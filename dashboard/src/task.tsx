@@ -50,7 +50,7 @@ export function TaskView({ id }: { id: string }) {
   if (gone) {
     return <Missing says={say('gone')} id={id} />
   }
-  if (!task) return error === '' ? <Loading /> : <ErrorLine error={error} />
+  if (!task) return <Loading error={error} />
   const progress = task.status === 'processing' ? (heard?.progress ?? task.progress) : task.progress
   return (
     <>

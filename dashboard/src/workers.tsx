@@ -33,7 +33,7 @@ export function WorkersView() {
   const [workers, setWorkers] = useState<Worker[] | null>(null)
   const [filter, setFilter] = useState('')
   const [order, sort] = useOrder<Column>('worker')
-  useEachSecond(async () => setWorkers((await get<{ workers: Worker[] }>('/workers')).workers), [])
+  const refusal = useEachSecond(async () => setWorkers((await get<{ workers: Worker[] }>('/workers')).workers), [])
   const fits = (worker: Worker) => [worker.id, hostOf(worker), ...worker.types].some((text) => text.includes(filter))
   const found = (workers ?? []).filter(fits).sort(ORDERS[order.by])
   if (order.isDown) found.reverse()
@@ -42,7 +42,7 @@ export function WorkersView() {
     return (
       <>
         <h1>{say('workers')}</h1>
-        <Loading />
+        <Loading error={refusal} />
       </>
     )
   }
@@ -128,7 +128,7 @@ export function WorkerView({ id }: { id: string }) {
   const [worker, setWorker] = useState<Worker | null | undefined>(undefined)
   const [tasks, setTasks] = useState<Task[]>([])
   usePageTitle(id)
-  useEachSecond(async () => {
+  const refusal = useEachSecond(async () => {
     const [told, page] = await Promise.all([
       get<{ workers: Worker[] }>('/workers'),
       get<{ tasks: Task[] }>(`/tasks?status=processing&limit=${RUNNING_READ}`),
@@ -136,7 +136,7 @@ export function WorkerView({ id }: { id: string }) {
     setWorker(told.workers.find((each) => each.id === id) ?? null)
     setTasks(page.tasks.filter(({ worker_id }) => worker_id === id))
   }, [id])
-  if (worker === undefined) return <Loading />
+  if (worker === undefined) return <Loading error={refusal} />
   if (worker === null) {
     return <Missing says={say('noWorkerOf')} id={id} link="#/workers" to={say('workers')} />
   }
