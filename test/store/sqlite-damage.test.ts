@@ -104,10 +104,19 @@ describe('refuses a database whose log', () => {
     )
     expect(contents()).toEqual(before)
     // The second remedy of the message leaves a database that opens.
-    execSync(/lose these changes: (.*)$/.exec(message)![1]!)
+    execSync(`set -e; ${/lose these changes: (.*)$/.exec(message)![1]!}`)
     const queue = await openTestQueue(`sqlite:${file}`)
     expect((await queue.stats()).counts.pending).toBeLessThan(tasks)
   })
+})
+
+it('loses only what is behind the damage if the changes are given up', async () => {
+  const before = frames()
+  flip(log, inFrame(-1, 1_000))
+  execSync(`set -e; ${/lose these changes: (.*)$/.exec(await refusal())![1]!}`)
+  expect(frames()).toBeLessThan(before)
+  expect(frames()).toBeGreaterThan(before / 2)
+  expect(frames()).toBe(Math.floor(frames()))
 })
 
 it('finds nothing wrong with the log of a process that writes it, begins it again, and empties it', async () => {
