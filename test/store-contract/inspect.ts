@@ -20,6 +20,12 @@ export function inspectContract(fixture: StoreFixture): void {
       expect((await inspect({})).types).toEqual(types)
     })
 
+    it.each(['none', '00000000-0000-7000-8000-000000000000'])('has nothing of the unknown task %s', async (id) => {
+      expect(await fixture.store.get([id])).toEqual([null])
+      expect(await fixture.store.attempts([id])).toEqual([{ attempts: [], leftOut: 0 }])
+      expect(await fixture.store.logs(id, 0, 9)).toEqual({ lines: [], leftOut: 0 })
+    })
+
     it('reads holders, the next start and settings only on request', async () => {
       const ids = await submitTo(fixture.store, [{ priority: 9, group: 'g' }, {}])
       await declare(fixture.store, { rate: { max: 1, perMs: 5_000 }, maxConcurrency: 3, defaults: { maxRetry: 7 } })
