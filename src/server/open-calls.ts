@@ -1,26 +1,26 @@
 import type { ServerResponse } from 'node:http'
 import { XQueueError } from '../task/errors.ts'
 
-/** Counts the long calls of each caller until they close. */
+/** Counts what the long calls of each caller hold until they close. */
 export class OpenCalls {
   readonly #max: number
   readonly #detail: string
   readonly #counts = new Map<string, number>()
 
-  /** @param detail why a further call is refused, and what to do */
+  /** @param detail why more is refused, and what to do */
   constructor(max: number, detail: string) {
     this.#max = max
     this.#detail = detail
   }
 
   /** @throws XQueueError `too_many_calls` */
-  add(caller: string, out: ServerResponse): void {
+  add(caller: string, out: ServerResponse, count = 1): void {
     if (out.destroyed) return
-    const open = (this.#counts.get(caller) ?? 0) + 1
+    const open = (this.#counts.get(caller) ?? 0) + count
     if (open > this.#max) throw new XQueueError('too_many_calls', this.#detail, { retry_after: 1 })
     this.#counts.set(caller, open)
     out.once('close', () => {
-      const left = this.#counts.get(caller)! - 1
+      const left = this.#counts.get(caller)! - count
       if (left > 0) this.#counts.set(caller, left)
       else this.#counts.delete(caller)
     })

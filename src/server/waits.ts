@@ -21,7 +21,9 @@ const LINES_TYPE = 'application/x-ndjson'
 const IDS_MAX = 1_000
 const WAIT_S = 30
 const WAIT_MS_MAX = 60_000
+/** Calls of one caller, and tasks of all of them. */
 const CALLS_MAX = 1_000
+const TASKS_MAX = 100_000
 /** Tasks whose states are read at once. */
 const LOOKED_AT_ONCE = 100
 /** Tasks that are read in full at once: few, because each can have 2 MiB; more while the tasks of a call are small. */
@@ -44,8 +46,11 @@ export function waitRoutes(context: ServerContext): Route[] {
     allEnds.set(queue, ends)
     return ends
   }
-  const detail = `this caller has ${CALLS_MAX} waiting calls, the maximum: wait for more tasks in one call`
-  const open = new OpenCalls(CALLS_MAX, detail)
+  const calls = new OpenCalls(
+    CALLS_MAX,
+    `this caller has ${CALLS_MAX} waiting calls, the maximum: wait for more tasks in one call`,
+  )
+  const tasks = new OpenCalls(TASKS_MAX, `this caller waits for ${TASKS_MAX} tasks, the maximum: wait for some of them`)
   return [
     {
       method: 'POST',
@@ -74,7 +79,9 @@ export function waitRoutes(context: ServerContext): Route[] {
         const { ids, wait = WAIT_S } = request.body as Body
         const waitMs = durationMs('wait', wait)
         if (waitMs > WAIT_MS_MAX) throw invalidField('wait', 'must be at most 60 seconds')
-        open.add(request.principal!.id, reply.raw)
+        const { id } = request.principal!
+        calls.add(id, reply.raw)
+        tasks.add(id, reply.raw, ids.length)
         const queue = context.queueOfCaller()
         return sendLines(context, request, reply, (signal) => linesOf(queue, endsOf(queue), ids, waitMs, signal))
       },

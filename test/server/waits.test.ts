@@ -229,14 +229,28 @@ describe('waiting for tasks', () => {
   it('has a maximum of calls for each caller', async () => {
     await serve()
     const [id] = await submit()
-    // One more, because a call below may take the place of one of them.
-    const calls = Array.from({ length: 1_001 }, () => waiting([id!]))
+    // More, because calls below may take the place of some of them.
+    const calls = Array.from({ length: 1_100 }, () => waiting([id!]))
     await Promise.all(calls)
     await vi.waitFor(async () => {
       const { status, body, headers } = await server.post('/tasks/wait', { ids: [id], wait: 0 })
       expect([status, body.code, headers.get('retry-after')]).toEqual([429, 'too_many_calls', '1'])
     }, 20_000)
     for (const { leave } of await Promise.all(calls)) leave()
+  })
+
+  it('has a maximum of tasks for all calls of a caller', async () => {
+    await serve()
+    const [open] = await submit()
+    const ids = [open!, ...Array.from({ length: 999 }, (_, index) => `none-${index}`)]
+    const calls = await Promise.all(Array.from({ length: 120 }, () => waiting(ids)))
+    await vi.waitFor(async () => {
+      const { status, body } = await server.post('/tasks/wait', { ids: [open], wait: 0 })
+      expect([status, body.code]).toEqual([429, 'too_many_calls'])
+      expect(body.detail).toContain('waits for 100000 tasks')
+    }, 20_000)
+    for (const { leave } of calls) leave()
+    await vi.waitFor(async () => expect(await waitFor([open!], 0)).toEqual([]), 20_000)
   })
 })
 
