@@ -84,9 +84,9 @@ export function useHistory(range: Range, type?: string, afterMs = 0): [History |
   return [history?.range === range ? history : null, error]
 }
 
-/** Tasks that failed or timed out. */
-export function failuresOf(history: History | null): number {
-  return (history?.slots ?? []).reduce((sum, { failed, timeout }) => sum + failed + timeout, 0)
+/** Tasks that failed or timed out; null until the history is read. */
+export function failuresOf(history: History | null): number | null {
+  return history?.slots.reduce((sum, { failed, timeout }) => sum + failed + timeout, 0) ?? null
 }
 
 /** The errors of a range, of one type or all, as the list of tasks shows them. */

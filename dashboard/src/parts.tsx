@@ -309,13 +309,17 @@ export function useAction(): [run: (action: () => Promise<unknown>) => void, err
 
 /** In place of what is being read, with the reason if that is refused; it appears only if it takes a while. */
 export function Loading({ error = '' }: { error?: string }) {
-  return error === '' ? <p class="empty loading">{say('loading')}</p> : <ErrorLine error={error} />
+  if (error === '' || isTold(error)) return <p class="empty loading">{say('loading')}</p>
+  return <ErrorLine error={error} />
 }
 
 /** While the server is away, the whole page says so already. */
+function isTold(error: string): boolean {
+  return error === say('noAnswer') && live.connection === 'away'
+}
+
 export function ErrorLine({ error }: { error: string }) {
-  const isTold = error === say('noAnswer') && live.connection === 'away'
-  return error === '' || isTold ? null : (
+  return error === '' || isTold(error) ? null : (
     <p class="refused" role="alert">
       {error}
     </p>

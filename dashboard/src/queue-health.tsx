@@ -10,8 +10,8 @@ interface Props {
   health: Health | null
   types: readonly TypeInfo[]
   limits: readonly NamedLimit[]
-  /** Tasks that failed in the range. */
-  failures: number
+  /** Tasks that failed in the range; null until known. */
+  failures: number | null
   range: Range
 }
 
@@ -39,7 +39,7 @@ export function QueueHealth({ health, types, limits, failures, range }: Props) {
           {say('stalled')} <b>{stalled.detail}</b>
         </a>
       )}
-      {failures > 0 && (
+      {failures !== null && failures > 0 && (
         <a class="chip failed" href={errorsAddress(range)} title={rangeTitle(range)}>
           {say('failed')} <b>{number(failures)}</b> {range !== 'live' && rangeTitle(range)}
         </a>

@@ -114,8 +114,8 @@ function Turns({ info: { type, group_turns: turns } }: { info: TypeInfo }) {
 interface FiguresProps {
   info: TypeInfo
   range: Range
-  /** Tasks that failed in the range. */
-  failures: number
+  /** Tasks that failed in the range; null until known. */
+  failures: number | null
 }
 
 function Figures({ info, range, failures }: FiguresProps) {
@@ -134,7 +134,7 @@ function Figures({ info, range, failures }: FiguresProps) {
         {limit !== null && <Meter value={processing} max={limit} label={say('processing')} />}
       </Figure>
       <Figure name={say('failed')} href={errorsAddress(range, type)} note={rangeTitle(range)}>
-        <span class={failures > 0 ? 'bad' : ''}>{number(failures)}</span>
+        <span class={failures ? 'bad' : ''}>{failures === null ? '–' : number(failures)}</span>
       </Figure>
       <Figure name={say('perSecond')}>{number(throughput, 1)}</Figure>
       <Figure name={say('workers')} href="#/workers">
