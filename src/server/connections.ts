@@ -34,6 +34,7 @@ export function connectionOptions({ headersMs, requestMs, lookMs }: Patience) {
     connectionsCheckingInterval: lookMs,
     maxHeaderSize: HEADERS_BYTES_MAX,
     handshakeTimeout: headersMs,
+    ALPNProtocols: ['http/1.1', 'http/1.0'], // By itself, Node refuses clients of TLS that offer only the second.
     requireHostHeader: false, // Node's refusal is no problem document: see requireHost.
   }
 }

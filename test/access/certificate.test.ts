@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { connect, createServer } from 'node:tls'
 import { pino } from 'pino'
 import { afterEach, expect, it, vi } from 'vitest'
@@ -20,6 +21,16 @@ function shownAt(port: number): Promise<string> {
     })
   })
 }
+
+it('serves a client that offers no later version than HTTP/1.0', async () => {
+  const files = makeCertificate()
+  const served = await startServer({ 'tls-cert': files.cert, 'tls-key': files.key })
+  const port = Number(new URL(served.url).port)
+  const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false, ALPNProtocols: ['http/1.0'] })
+  socket.write('GET /api/v1/live HTTP/1.0\r\nHost: localhost\r\n\r\n')
+  expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 OK/)
+  await served.stop()
+})
 
 const fingerprint = (file: string) => new X509Certificate(readFileSync(file)).fingerprint256
 
