@@ -55,6 +55,13 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('b1 -1')
     })
 
+    it('can be claimed by name together, the highest priority of them first', async () => {
+      await add('a1 b1')
+      await add('b2', { priority: 5 })
+      const turn = { worker: { ...WORKER, id: 'w-groups' }, want: 2, groups: ['a', 'b'] }
+      expect(names((await fixture.queue.turn(turn)).leases)).toBe('b2 a1')
+    })
+
     it('can be claimed by name together, no more than wanted and than the type allows', async () => {
       await add('a1 b1 b2 b3 c1 c2')
       const of = async (want: number) =>
