@@ -14,7 +14,10 @@ const GATHER_MS = 5
 /** From the beginning of a call to that of the next one for the same tasks. */
 const AGAIN_MS = 500
 
-type Waiter = PromiseWithResolvers<TaskView>
+interface Waiter {
+  resolve(task: TaskView): void
+  reject(error: unknown): void
+}
 
 /** A call, and the tasks that it waits for. */
 interface Wait {
@@ -42,21 +45,26 @@ export class Waits {
    */
   async end(id: string, signal?: AbortSignal): Promise<TaskView> {
     signal?.throwIfAborted()
-    const waiter: Waiter = Promise.withResolvers()
     const waiters = this.#waiters.get(id) ?? new Set()
     if (waiters.size === 0) {
       this.#waiters.set(id, waiters)
       this.#next.add(id)
       this.#gather()
     }
-    waiters.add(waiter)
-    const stop = () => waiter.reject(signal!.reason)
-    signal?.addEventListener('abort', stop, { once: true })
+    let leave = () => {}
     try {
-      return await waiter.promise
+      return await new Promise<TaskView>((resolve, reject) => {
+        const waiter = { resolve, reject }
+        const stop = () => reject(signal!.reason)
+        waiters.add(waiter)
+        signal?.addEventListener('abort', stop, { once: true })
+        leave = () => {
+          waiters.delete(waiter)
+          signal?.removeEventListener('abort', stop)
+        }
+      })
     } finally {
-      signal?.removeEventListener('abort', stop)
-      waiters.delete(waiter)
+      leave()
       if (waiters.size === 0) this.#leave(id)
     }
   }
@@ -72,7 +80,7 @@ export class Waits {
   #gather(): void {
     if (this.#isGathering || this.#next.size === 0) return
     this.#isGathering = true
-    queueMicrotask(() => this.#send())
+    Promise.resolve().then(() => this.#send())
     setTimeout(() => {
       this.#isGathering = false
       this.#gather()

@@ -17,7 +17,8 @@ import { OpenCalls } from './open-calls.ts'
 import type { Route, ServerContext } from './route.ts'
 import { whileConnected } from './while-connected.ts'
 
-const LINES_TYPE = 'application/x-ndjson'
+/** Generators of clients know no type of lines of JSON. */
+const LINES_TYPE = 'text/plain'
 const IDS_MAX = 1_000
 const WAIT_S = 30
 const WAIT_MS_MAX = 60_000
@@ -109,7 +110,7 @@ function sendLines(
     (error) => out.destroy(error),
   )
   // Proxies would collect the lines.
-  return reply.header('X-Accel-Buffering', 'no').type(LINES_TYPE).send(out)
+  return reply.header('X-Accel-Buffering', 'no').type(`${LINES_TYPE}; charset=utf-8`).send(out)
 }
 
 /** The lines of tasks as they end, until all have one, `waitMs` is over, or `signal` aborts. */

@@ -69,7 +69,7 @@ const linesIn = (text: string) =>
 
 async function waitFor(ids: readonly string[], wait: number | string = 60) {
   const { status, headers, body } = await server.post('/tasks/wait', { ids, wait })
-  expect({ status, type: headers.get('content-type') }).toEqual({ status: 200, type: 'application/x-ndjson' })
+  expect({ status, type: headers.get('content-type') }).toEqual({ status: 200, type: 'text/plain; charset=utf-8' })
   return linesIn(body)
 }
 
