@@ -414,12 +414,12 @@ func TestKeepsAsManyConnectionsAsItHasConcurrentCalls(t *testing.T) {
 func TestWaitsForLongerThanACallMay(t *testing.T) {
 	answers := []func(http.ResponseWriter){
 		func(response http.ResponseWriter) { refuseWith(response, http.StatusTooManyRequests, "too_many_calls") },
-		func(response http.ResponseWriter) { response.WriteHeader(http.StatusOK) }, // Not ended by then.
+		func(response http.ResponseWriter) { _, _ = response.Write([]byte("\n\n")) }, // Not ended by then.
 		func(response http.ResponseWriter) {
 			refuseWith(response, http.StatusServiceUnavailable, "shutting_down")
 		},
 		func(response http.ResponseWriter) {
-			_, _ = response.Write([]byte(`{"id": "7", "status": "failed"}` + "\n"))
+			_, _ = response.Write([]byte("\n" + `{"id": "7", "status": "failed"}` + "\n"))
 		},
 	}
 	calls := 0

@@ -89,35 +89,59 @@ async function exchange<T>(
 ): Promise<T> {
   const headers = { ...authorizationOf(server), ...more }
   injectContext(headers)
-  const sent: Sent = { method, headers, ...(signal ? { signal } : {}), ...(line ? { received: linesTo(line) } : {}) }
+  const sent: Sent = {
+    method,
+    headers,
+    ...(signal ? { signal } : {}),
+    ...(line ? { received: linesTo(server, line) } : {}),
+  }
   if (text !== undefined || body !== undefined) {
     sent.body = text ?? jsonOf(body)
     headers['Content-Type'] = 'application/json'
   }
   const url = addressOf(server, path)
   let answer: Answer
-  let json: Record<string, unknown>
   try {
     answer = await send(url, sent, server.fetch).catch((error: { code?: unknown; cause?: { code?: unknown } }) => {
       if (!repeatable || !CLOSED.includes(error.cause?.code ?? error.code)) throw error
       return send(url, sent, server.fetch)
     })
-    answered?.(answer)
-    json = answer.status === 204 || (line && answer.text === '') ? {} : JSON.parse(answer.text)
   } catch (error) {
     signal?.throwIfAborted()
     throw unreachable(server, error as Error)
   }
+  reached.add(server)
+  answered?.(answer)
+  const isEmpty = answer.status === 204 || (line !== undefined && answer.text === '')
+  const json = isEmpty ? {} : jsonIn(server, answer)
   if (answer.status >= 200 && answer.status < 300) return json as T
   throw errorOf(json, answer)
 }
 
-function linesTo(line: NonNullable<CallOptions['line']>): (piece: string) => void {
+/** The servers that have answered a call. */
+const reached = new WeakSet<Server>()
+
+export function wasReached(server: Server): boolean {
+  return reached.has(server)
+}
+
+function jsonIn({ url }: Server, { status, statusText, text }: Answer): Record<string, unknown> {
+  try {
+    return JSON.parse(text)
+  } catch {
+    const remedy = 'check that `xqueue serve` runs there, and the proxies in front of it'
+    throw new XQueueError('engine_unavailable', `${url} answered ${status} ${statusText} without JSON: ${remedy}`)
+  }
+}
+
+function linesTo(server: Server, line: NonNullable<CallOptions['line']>): (piece: string) => void {
   let rest = ''
   return (piece) => {
+    reached.add(server)
     const lines = (rest + piece).split('\n')
     rest = lines.pop()!
-    for (const text of lines) line(JSON.parse(text) as never)
+    // An empty one shows that the server still waits.
+    for (const text of lines) if (text !== '') line(JSON.parse(text) as never)
   }
 }
 
@@ -126,10 +150,10 @@ export async function refusalOf(server: Server, response: Response | Error): Pro
   if (response instanceof Error) return unreachable(server, response)
   try {
     const { status, statusText, headers } = response
-    const text = await response.text()
-    return errorOf(JSON.parse(text), { status, statusText, text, header: (name) => headers.get(name) })
+    const answer = { status, statusText, text: await response.text(), header: (name: string) => headers.get(name) }
+    return errorOf(jsonIn(server, answer), answer)
   } catch (error) {
-    return unreachable(server, error as Error)
+    return error instanceof XQueueError ? error : unreachable(server, error as Error)
   }
 }
 

@@ -27,7 +27,8 @@ export async function waitOnce(
   line: (line: Line) => void,
   signal?: AbortSignal,
 ): Promise<void> {
-  const options = { repeatable: true, line, ...(signal ? { signal } : {}) }
+  // Not again by itself: it would ask for those that have ended too.
+  const options = { repeatable: false, line, ...(signal ? { signal } : {}) }
   await call(server, 'POST', '/tasks/wait', { ids, wait: WAIT_S }, options)
 }
 

@@ -1,9 +1,10 @@
 import { type TaskView, viewOfJson } from '../task/task-view.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
-import type { Server } from './call.ts'
+import { type Server, wasReached } from './call.ts'
 import { type Line, notFound, waitOnce } from './ends.ts'
 import { isAway, isRefusedForNow, msAsTold } from './patience.ts'
 
+const ID_CHARS_MAX = 100
 /** Tasks of one call. */
 const TASKS_MAX = 1_000
 /** Calls for few tasks at the same time: one more takes over the tasks of all of these but the largest. */
@@ -19,9 +20,12 @@ interface Waiter {
   reject(error: unknown): void
 }
 
-/** A call, and the tasks that it waits for. */
+/** A call. */
 interface Wait {
+  /** The tasks that callers wait for. */
   ids: Set<string>
+  /** The tasks that the server waits for: it ends the call after the last of them. */
+  open: Set<string>
   stop: AbortController
 }
 
@@ -33,7 +37,6 @@ export class Waits {
   /** Tasks for the next call. */
   #next = new Set<string>()
   #isGathering = false
-  #wasReached = false
 
   constructor(server: Server) {
     this.#server = server
@@ -45,6 +48,8 @@ export class Waits {
    */
   async end(id: string, signal?: AbortSignal): Promise<TaskView> {
     signal?.throwIfAborted()
+    // It would be refused, and with it all waits that share its call.
+    if (typeof id !== 'string' || id.length > ID_CHARS_MAX || !id.isWellFormed()) throw notFound(String(id))
     const waiters = this.#waiters.get(id) ?? new Set()
     if (waiters.size === 0) {
       this.#waiters.set(id, waiters)
@@ -72,8 +77,7 @@ export class Waits {
   #leave(id: string): void {
     this.#waiters.delete(id)
     this.#next.delete(id)
-    // A call whose last task has ended is left to end by itself: its connection is used again.
-    for (const { ids, stop } of this.#calls) if (ids.delete(id) && ids.size === 0) stop.abort()
+    for (const wait of this.#calls) if (wait.ids.delete(id)) stopIfUseless(wait)
   }
 
   /** Sends a wait at once, and those that follow it soon together. */
@@ -103,16 +107,15 @@ export class Waits {
 
   /** Makes a call. It is repeated for the tasks that have not ended by its end. */
   async #wait(tasks: readonly string[]): Promise<void> {
-    const wait: Wait = { ids: new Set(tasks), stop: new AbortController() }
+    const wait: Wait = { ids: new Set(tasks), open: new Set(tasks), stop: new AbortController() }
     this.#calls.add(wait)
     const begunAt = performance.now()
     let pauseMs = 0
     try {
       await waitOnce(this.#server, tasks, (line) => this.#ended(wait, line), wait.stop.signal)
-      this.#wasReached = true
     } catch (error) {
       if (isRefusedForNow(error)) pauseMs = msAsTold(error)
-      else if (!(this.#wasReached && isAway(error)) && this.#calls.has(wait)) this.#failed(wait, error)
+      else if (!(wasReached(this.#server) && isAway(error)) && this.#calls.has(wait)) this.#failed(wait, error)
     }
     // Otherwise another call has taken over.
     if (!this.#calls.delete(wait) || wait.ids.size === 0) return
@@ -122,8 +125,9 @@ export class Waits {
   }
 
   #ended(wait: Wait, line: Line): void {
-    this.#wasReached = true
     wait.ids.delete(line.id)
+    wait.open.delete(line.id)
+    stopIfUseless(wait)
     for (const { resolve, reject } of this.#waiters.get(line.id) ?? []) {
       if (line.status === null) reject(notFound(line.id))
       else resolve(viewOfJson(line))
@@ -134,4 +138,9 @@ export class Waits {
     for (const id of wait.ids) for (const { reject } of this.#waiters.get(id) ?? []) reject(error)
     wait.ids.clear()
   }
+}
+
+/** A call whose last task has ended is left to end by itself: its connection is used again. */
+function stopIfUseless({ ids, open, stop }: Wait): void {
+  if (ids.size === 0 && open.size > 0) stop.abort()
 }

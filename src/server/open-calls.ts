@@ -13,17 +13,27 @@ export class OpenCalls {
     this.#detail = detail
   }
 
-  /** @throws XQueueError `too_many_calls` */
+  /**
+   * Counts until `out` closes.
+   * @throws XQueueError `too_many_calls`
+   */
   add(caller: string, out: ServerResponse, count = 1): void {
     if (out.destroyed) return
-    const open = (this.#counts.get(caller) ?? 0) + count
-    if (open > this.#max) throw new XQueueError('too_many_calls', this.#detail, { retry_after: 1 })
-    this.#counts.set(caller, open)
-    out.once('close', () => {
-      const left = this.#counts.get(caller)! - count
-      if (left > 0) this.#counts.set(caller, left)
-      else this.#counts.delete(caller)
-    })
+    this.take(caller, count)
+    out.once('close', () => this.give(caller, count))
+  }
+
+  /** @throws XQueueError `too_many_calls` */
+  take(caller: string, count: number): void {
+    const held = (this.#counts.get(caller) ?? 0) + count
+    if (held > this.#max) throw new XQueueError('too_many_calls', this.#detail, { retry_after: 1 })
+    this.#counts.set(caller, held)
+  }
+
+  give(caller: string, count: number): void {
+    const left = this.#counts.get(caller)! - count
+    if (left > 0) this.#counts.set(caller, left)
+    else this.#counts.delete(caller)
   }
 }
 

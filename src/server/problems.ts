@@ -23,7 +23,9 @@ export function answerProblems(server: FastifyInstance): void {
     // For an unknown route, other errors are not relevant.
     if (request.is404 && !(error instanceof XQueueError)) return answerNoSuchCall(server, request, reply)
     const known = withTypes(toXQueueError(error, request), request.body)
-    if (known.status >= 500 && known.code !== 'overloaded') request.log.error({ err: error }, 'a request failed')
+    // A caller who hangs up while an answer is being sent is no failure.
+    const isFailure = known.status >= 500 && known.code !== 'overloaded' && error.code !== 'ERR_STREAM_PREMATURE_CLOSE'
+    if (isFailure) request.log.error({ err: error }, 'a request failed')
     return sendProblem(reply, request, known)
   })
   server.setNotFoundHandler((request, reply) => answerNoSuchCall(server, request, reply))

@@ -15,6 +15,7 @@ import { Ends } from './ends.ts'
 import { ofText } from './fields.ts'
 import { OpenCalls } from './open-calls.ts'
 import type { Route, ServerContext } from './route.ts'
+import { Slots } from './slots.ts'
 import { whileConnected } from './while-connected.ts'
 
 /** Generators of clients know no type of lines of JSON. */
@@ -25,14 +26,17 @@ const WAIT_MS_MAX = 60_000
 /** Calls of one caller, and tasks of all of them. */
 const CALLS_MAX = 1_000
 const TASKS_MAX = 100_000
+/** Characters of lines that the calls of one caller have not read. */
+const UNREAD_MAX = 128 * 1024 * 1024
+/** Characters of the events that all calls hold. */
+const EVENTS_CHARS_MAX = 64 * 1024 * 1024
+/** Readings of all calls at the same time. A store that carries out more of them answers nothing else meanwhile. */
+const READINGS_MAX = 4
 /** Tasks whose states are read at once. */
 const LOOKED_AT_ONCE = 100
-/** Tasks that are read in full at once: few, because each can have 2 MiB; more while the tasks of a call are small. */
-const READ_AT_ONCE = 4
+/** Tasks that are read in full at once while those of a call are small; others one by one: each can have 2 MiB. */
 const SMALL_READ_AT_ONCE = 32
 const SMALL_CHARS = 16 * 1024
-/** Events that a call holds while its lines are not read: each can have 1 MiB. */
-const EVENTS_HELD_MAX = 32
 
 interface Body {
   ids: string[]
@@ -42,6 +46,7 @@ interface Body {
 /** POST /api/v1/tasks/wait. */
 export function waitRoutes(context: ServerContext): Route[] {
   const allEnds = new WeakMap<Queue, Ends>()
+  const shared = { heldChars: 0, readings: new Slots(READINGS_MAX, WAIT_MS_MAX) }
   const endsOf = (queue: Queue) => {
     const ends = allEnds.get(queue) ?? new Ends(queue)
     allEnds.set(queue, ends)
@@ -52,6 +57,7 @@ export function waitRoutes(context: ServerContext): Route[] {
     `this caller has ${CALLS_MAX} waiting calls, the maximum: wait for more tasks in one call`,
   )
   const tasks = new OpenCalls(TASKS_MAX, `this caller waits for ${TASKS_MAX} tasks, the maximum: wait for some of them`)
+  const unread = new OpenCalls(UNREAD_MAX, 'this caller does not read the answers of its waiting calls')
   return [
     {
       method: 'POST',
@@ -72,7 +78,8 @@ export function waitRoutes(context: ServerContext): Route[] {
         200: ofText(
           LINES_TYPE,
           'A line of JSON for each task as soon as it has ended: the task, or `{"id", "status": null}` if there is ' +
-            'no such task. The answer ends when all have a line or the wait is over',
+            'no such task. Empty lines show that the call waits. The answer ends when all have a line or the wait is ' +
+            'over',
         ),
       },
       refusals: ['invalid_duration'],
@@ -84,7 +91,8 @@ export function waitRoutes(context: ServerContext): Route[] {
         calls.add(id, reply.raw)
         tasks.add(id, reply.raw, ids.length)
         const queue = context.queueOfCaller()
-        return sendLines(context, request, reply, (signal) => linesOf(queue, endsOf(queue), ids, waitMs, signal))
+        const waiting = new Waiting(queue, ids, shared)
+        return sendLines(context, request, reply, unread, (signal) => waiting.lines(endsOf(queue), waitMs, signal))
       },
     },
   ]
@@ -95,62 +103,116 @@ function sendLines(
   context: ServerContext,
   request: FastifyRequest,
   reply: FastifyReply,
-  lines: (signal: AbortSignal) => AsyncIterable<string>,
+  unread: OpenCalls,
+  lines: (signal: AbortSignal) => AsyncIterable<string[]>,
 ): FastifyReply {
-  const { drainMs } = context.patience ?? PATIENCE
+  const { drainMs, heartbeatMs } = context.patience ?? PATIENCE
+  const { id } = request.principal!
   const out = new PassThrough()
+  // Proxies end answers that are silent for long.
+  const heartbeat = setInterval(() => out.write('\n'), heartbeatMs)
   const sent = whileConnected(request, reply.raw, context, async (signal) => {
-    for await (const line of lines(signal)) {
-      if (!out.write(line))
-        await once(out, 'drain', { signal: AbortSignal.any([signal, AbortSignal.timeout(drainMs)]) })
+    for await (const some of lines(signal)) {
+      const chars = charsOf(some)
+      unread.take(id, chars)
+      try {
+        for (const line of some) if (!out.write(line)) await drained(out, signal, drainMs)
+      } finally {
+        unread.give(id, chars)
+      }
     }
   })
-  sent.then(
-    () => out.end(),
-    (error) => out.destroy(error),
-  )
+  sent
+    .then(
+      () => out.end(),
+      (error) => out.destroy(error),
+    )
+    .finally(() => clearInterval(heartbeat))
   // Proxies would collect the lines.
   return reply.header('X-Accel-Buffering', 'no').type(`${LINES_TYPE}; charset=utf-8`).send(out)
 }
 
-/** The lines of tasks as they end, until all have one, `waitMs` is over, or `signal` aborts. */
-async function* linesOf(
-  queue: Queue,
-  ends: Ends,
-  ids: readonly string[],
-  waitMs: number,
-  signal: AbortSignal,
-): AsyncGenerator<string> {
-  const over = AbortSignal.any([signal, AbortSignal.timeout(waitMs)])
-  const isOver = over.aborted ? null : once(over, 'abort')
-  /** The tasks without a line, as they were at first. */
-  const open = new Map<string, Task | null>(ids.map((id) => [id, null]))
+async function drained(out: PassThrough, signal: AbortSignal, drainMs: number): Promise<void> {
+  await once(out, 'drain', { signal: AbortSignal.any([signal, AbortSignal.timeout(drainMs)]) })
+}
+
+/** What all calls have together. */
+interface Shared {
+  /** Characters of the events that they hold. */
+  heldChars: number
+  readings: Slots
+}
+
+/** The tasks of a call. */
+class Waiting {
+  readonly #queue: Queue
+  /** Those without a line, as they were at first. */
+  readonly #open: Map<string, Task | null>
   /** Those of them that may have ended, with the events that said so. */
-  const ended = new Map<string, TaskEvent | null>()
-  let news = Promise.withResolvers<void>()
-  let atOnce = READ_AT_ONCE
-  const leave = await ends.watch([...open.keys()], (id, event) => {
-    if (open.has(id)) ended.set(id, (ended.size < EVENTS_HELD_MAX ? event : null) ?? ended.get(id) ?? null)
-    news.resolve()
-  })
-  try {
-    for await (const [id, task] of statesOf(queue, [...open.keys()])) {
-      open.set(id, task)
-      if ((task === null || isFinal(task.status)) && !ended.has(id)) ended.set(id, null)
-    }
-    for (;;) {
-      while (ended.size > 0 && !signal.aborted) {
-        const lines = await linesOfEnded(queue, open, ended, atOnce)
-        const chars = lines.reduce((sum, line) => sum + line.length, 0)
-        atOnce = chars <= lines.length * SMALL_CHARS ? SMALL_READ_AT_ONCE : READ_AT_ONCE
-        yield* lines
+  readonly #ended = new Map<string, TaskEvent | null>()
+  readonly #shared: Shared
+  #news = Promise.withResolvers<void>()
+
+  constructor(queue: Queue, ids: readonly string[], shared: Shared) {
+    this.#queue = queue
+    this.#open = new Map(ids.map((id) => [id, null]))
+    this.#shared = shared
+  }
+
+  /** The lines of tasks as they end, until all have one, `waitMs` is over, or `signal` aborts. */
+  async *lines(ends: Ends, waitMs: number, signal: AbortSignal): AsyncGenerator<string[]> {
+    const over = AbortSignal.any([signal, AbortSignal.timeout(waitMs)])
+    const isOver = over.aborted ? null : once(over, 'abort')
+    let atOnce = 1
+    const leave = await ends.watch([...this.#open.keys()], (id, event) => this.#mayHaveEnded(id, event))
+    try {
+      for await (const [id, task] of statesOf(this.#queue, [...this.#open.keys()])) {
+        this.#open.set(id, task)
+        if (task === null || isFinal(task.status)) this.#mayHaveEnded(id, null)
       }
-      if (open.size === 0 || over.aborted) return
-      news = Promise.withResolvers()
-      await Promise.race([news.promise, isOver])
+      // Shows that the call waits.
+      if (this.#ended.size < this.#open.size) yield ['\n']
+      for (;;) {
+        while (this.#ended.size > 0 && !signal.aborted) {
+          const lines = await this.#shared.readings.run(() => this.#linesOfEnded(atOnce))
+          atOnce = charsOf(lines) <= lines.length * SMALL_CHARS ? SMALL_READ_AT_ONCE : 1
+          yield lines
+        }
+        if (this.#open.size === 0 || over.aborted) return
+        this.#news = Promise.withResolvers()
+        await Promise.race([this.#news.promise, isOver])
+      }
+    } finally {
+      leave()
+      for (const event of this.#ended.values()) this.#shared.heldChars -= charsOfEvent(event)
+      this.#ended.clear()
     }
-  } finally {
-    leave()
+  }
+
+  #mayHaveEnded(id: string, event: TaskEvent | null): void {
+    if (!this.#open.has(id)) return
+    const chars = charsOfEvent(event)
+    const kept = event && this.#shared.heldChars + chars <= EVENTS_CHARS_MAX ? event : null
+    if (kept) this.#shared.heldChars += chars - charsOfEvent(this.#ended.get(id) ?? null)
+    this.#ended.set(id, kept ?? this.#ended.get(id) ?? null)
+    this.#news.resolve()
+  }
+
+  /** The lines of the next tasks that have ended. */
+  async #linesOfEnded(count: number): Promise<string[]> {
+    const some = this.#ended.entries().take(count).toArray()
+    for (const [id] of some) this.#ended.delete(id)
+    try {
+      const tasks = await this.#queue.get(some.map(([id]) => id))
+      return some.flatMap(([id, event], index) => {
+        const task = tasks[index] ?? lastSeen(this.#open.get(id), event)
+        // It runs again, or has its line.
+        if ((task && !isFinal(task.status)) || !this.#open.delete(id)) return []
+        return [`${task ? taskText(task) : JSON.stringify({ id, status: null })}\n`]
+      })
+    } finally {
+      for (const [, event] of some) this.#shared.heldChars -= charsOfEvent(event)
+    }
   }
 }
 
@@ -162,27 +224,19 @@ async function* statesOf(queue: Queue, ids: readonly string[]): AsyncGenerator<[
   }
 }
 
-/** The lines of the next tasks that have ended; both maps no longer hold them. */
-async function linesOfEnded(
-  queue: Queue,
-  open: Map<string, Task | null>,
-  ended: Map<string, TaskEvent | null>,
-  count: number,
-): Promise<string[]> {
-  const some = ended.entries().take(count).toArray()
-  for (const [id] of some) ended.delete(id)
-  const tasks = await queue.get(some.map(([id]) => id))
-  return some.flatMap(([id, event], index) => {
-    const task = tasks[index] ?? lastSeen(open.get(id), event)
-    // It runs again, or has its line.
-    if ((task && !isFinal(task.status)) || !open.delete(id)) return []
-    return [`${task ? taskText(task) : JSON.stringify({ id, status: null })}\n`]
-  })
-}
-
 /** A task that has ended and is no longer kept, without its payload. */
 function lastSeen(before: Task | null | undefined, event: TaskEvent | null): Task | null {
   if (!before || !event) return null
   const { status, attempts, result, error, timeoutReason, workerId, at } = event
   return { ...before, status, attempts, result, error, timeoutReason, workerId, updatedAt: at, completedAt: at }
+}
+
+function charsOf(lines: readonly string[]): number {
+  return lines.reduce((sum, { length }) => sum + length, 0)
+}
+
+function charsOfEvent(event: TaskEvent | null): number {
+  if (event === null) return 0
+  const { result, error } = event
+  return (typeof result === 'string' ? result.length : JSON.stringify(result).length) + (error?.length ?? 0)
 }

@@ -85,6 +85,29 @@ it('shares the wait for a task, and leaves it when no caller waits any more', as
   await client().cancel(id!)
 })
 
+it('leaves a wait whose other tasks have ended', async () => {
+  const ids = await hanging(2)
+  const waiting = client()
+  const leave = new AbortController()
+  const ends = [waiting.result(ids[0]!, { signal: leave.signal }), waiting.result(ids[1]!)].map(codeOf)
+  await vi.waitFor(() => expect([...open.values()].flat().sort()).toEqual(ids.toSorted()))
+  leave.abort(Object.assign(new Error('enough'), { code: 'left' }))
+  await client().cancel(ids[1]!)
+  expect(await Promise.all(ends)).toEqual(['left', 'task_canceled'])
+  await vi.waitFor(() => expect(open.size).toBe(0))
+  await client().cancel(ids[0]!)
+})
+
+it('lets no wait fail because of the id of another one', async () => {
+  const [id] = await hanging(1)
+  const waiting = client()
+  const bad = ['x'.repeat(101), '\ud800', { id: 5 }, { id: null }].map((one) => codeOf(waiting.result(one as string)))
+  const code = codeOf(waiting.result(id!))
+  expect(await Promise.all(bad)).toEqual(bad.map(() => 'not_found'))
+  await client().cancel(id!)
+  expect(await code).toBe('task_canceled')
+})
+
 it('waits again for tasks that had not ended at the end of a call', async () => {
   let isFirst = true
   const waiting = client(async (address, init) => {
@@ -118,7 +141,6 @@ it('waits on while a server that it has reached is away', async () => {
   }
   for (const own of [undefined, fetch]) {
     const waiting = createClient<typeof handlers>(proxy.url, { fetch: own })
-    expect(await waiting.result(await waiting.submit('greet', { name: 'ann' }))).toBe('hello ann')
     faults.push(
       (call) => call.lose('call'),
       (call) => call.lose('answer'),

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import { pino } from 'pino'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
@@ -84,16 +85,26 @@ async function waiting(ids: readonly string[], wait = 60) {
   let text = ''
   const line = async () => {
     const reader = (await answer).body!.getReader()
-    while (!text.includes('\n')) text += new TextDecoder().decode((await reader.read()).value)
+    while (!text.trimStart().includes('\n')) text += new TextDecoder().decode((await reader.read()).value)
     reader.releaseLock()
+    text = text.trimStart()
     const at = text.indexOf('\n') + 1
     const [first] = linesIn(text.slice(0, at))
     text = text.slice(at)
     return first!
   }
+  /** Waits until the call does. */
+  const begun = async () => {
+    const reader = (await answer).body!.getReader()
+    text += new TextDecoder().decode((await reader.read()).value)
+    reader.releaseLock()
+  }
   const isOver = async () => text === '' && (await (await answer).body!.getReader().read()).done
-  return { line, isOver, leave: () => end.abort() }
+  return { begun, line, isOver, leave: () => end.abort() }
 }
+
+const clientsOf = () =>
+  new Promise<number>((resolve) => server.fastify.server.getConnections((_, count) => resolve(count)))
 
 describe.each(['SQLite', 'Redis'])('waiting for tasks, on %s', (store) => {
   beforeEach(async () => {
@@ -132,6 +143,19 @@ describe.each(['SQLite', 'Redis'])('waiting for tasks, on %s', (store) => {
     await work(1)
     expect((await waitFor([open!, ended!], '200ms')).map(({ id }) => id)).toEqual([ended])
     expect(await waitFor([open!], 0)).toEqual([])
+  })
+
+  it('reports tasks that are not kept, also many with long results', async () => {
+    await serve({ handlers: { t: { run: () => null, retention: { success: 0 } } } })
+    const ids = await submit(60)
+    const { begun, line } = await waiting(ids)
+    await begun()
+    await work(60, 'x'.repeat(60_000))
+    while ((await queue.sweep(100)).more);
+    const lines: TaskJson[] = []
+    while (lines.length < ids.length) lines.push(await line())
+    expect(lines.map(({ id }) => id).sort()).toEqual(ids.toSorted())
+    expect(lines.every(({ status, result }) => status === 'success' && (result as string).length === 60_000)).toBe(true)
   })
 
   it('goes on with a task that runs again before its end is read', async () => {
@@ -187,15 +211,29 @@ describe('waiting for tasks', () => {
   })
 
   it.each([
-    [{ ids: [] }, 'ids'],
-    [{ ids: Array.from({ length: 1_001 }, () => 'x') }, 'ids'],
-    [{ ids: ['x'], wait: 61 }, 'wait'],
-    [{ ids: ['x'], wait: '2m' }, 'wait'],
-    [{ ids: ['x'], more: 1 }, 'more'],
-  ])('refuses %j', async (body, path) => {
+    ['no tasks', 'ids', { ids: [] }],
+    ['1,001 tasks', 'ids', { ids: Array.from({ length: 1_001 }, () => 'x') }],
+    ['61 seconds', 'wait', { ids: ['x'], wait: 61 }],
+    ['two minutes', 'wait', { ids: ['x'], wait: '2m' }],
+    ['an unknown field', 'more', { ids: ['x'], more: 1 }],
+  ])('refuses %s', async (_what, path, body) => {
     await serve()
     const { status, body: problem } = await server.post('/tasks/wait', body)
     expect([status, problem.detail]).toEqual([400, expect.stringContaining(path)])
+  })
+
+  it('shows from time to time that it waits, and logs nothing when the caller hangs up', async () => {
+    const patience = { headersMs: 10_000, requestMs: 60_000, lookMs: 1_000, heartbeatMs: 50, drainMs: 30_000 }
+    const log: string[] = []
+    await serve({ patience, logger: pino({ level: 'warn' }, { write: (line) => void log.push(line) }) })
+    const [id] = await submit()
+    const { status, body } = await server.post('/tasks/wait', { ids: [id], wait: 1 })
+    expect([status, body]).toEqual([200, expect.stringMatching(/^\n{3,}$/)])
+    const { begun, leave } = await waiting([id!])
+    await begun()
+    leave()
+    await server.stop()
+    expect(log).toEqual([])
   })
 
   it('ends when the server closes', async () => {
@@ -205,7 +243,7 @@ describe('waiting for tasks', () => {
     const events = vi.spyOn(queue, 'events')
     await vi.waitFor(() => expect(events).toHaveBeenCalled())
     await server.stop()
-    expect((await answer).body).toBe('')
+    expect((await answer).body).toBe('\n')
   })
 
   it('disconnects a caller that does not read its lines', async () => {
@@ -221,9 +259,7 @@ describe('waiting for tasks', () => {
     socket.write(`POST /api/v1/tasks/wait HTTP/1.1\r\n${head}\r\n\r\n${body}`)
     // More than the buffers of the connection hold.
     for (const _ of ids) await work(1, 'x'.repeat(900_000))
-    const clients = () =>
-      new Promise<number>((resolve) => server.fastify.server.getConnections((_, count) => resolve(count)))
-    await vi.waitFor(async () => expect(await clients()).toBe(0), { timeout: 20_000, interval: 50 })
+    await vi.waitFor(async () => expect(await clientsOf()).toBe(0), { timeout: 20_000, interval: 50 })
   })
 
   it('has a maximum of calls for each caller', async () => {

@@ -365,8 +365,8 @@ class WithManyFiles(unittest.TestCase):
 
 class LongWaits(unittest.TestCase):
     def test_waits_for_longer_than_a_call_may(self):
-        ended = json.dumps({"id": "7", "status": "failed"}) + "\n"
-        answers = [(429, '{"code": "too_many_calls"}'), (200, ""), (503, '{"code": "shutting_down"}'), (200, ended)]
+        ended = "\n" + json.dumps({"id": "7", "status": "failed"}) + "\n"
+        answers = [(429, '{"code": "too_many_calls"}'), (200, "\n\n"), (503, '{"code": "shutting_down"}'), (200, ended)]
         asked = []
 
         class Server(BaseHTTPRequestHandler):

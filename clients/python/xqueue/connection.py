@@ -74,7 +74,7 @@ class Connection:
         if response.status >= 300:
             # Also what is no answer of XQueue (a redirect, a proxy's error page) counts as refused.
             raise XQueueError(response.status, problem if isinstance(problem, dict) else {}, _retry_after(response))
-        if problem is None and content:
+        if problem is None and content.strip():
             raise XQueueError(response.status, {"detail": f"{self._server} answered no JSON: is it XQueue?"})
         return Answer(problem, _date(response))
 
