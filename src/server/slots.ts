@@ -1,8 +1,11 @@
 import { XQueueError } from '../task/errors.ts'
 
+/** Libuv accepts one connection in each turn of the event loop (https://github.com/libuv/libuv/pull/3696). */
+const TURNS_BETWEEN = 10
+
 /**
  * Runs a bounded number of jobs at the same time, the others in their order. Between two of them other calls are
- * handled, because some jobs take all of the event loop's time.
+ * handled and new connections accepted, because some jobs take all of the event loop's time.
  */
 export class Slots {
   readonly #waitMs: number
@@ -22,7 +25,7 @@ export class Slots {
     try {
       return await job()
     } finally {
-      setImmediate(() => this.#release())
+      afterTurns(this.#waiting.size === 0 ? 1 : TURNS_BETWEEN, () => this.#release())
     }
   }
 
@@ -50,4 +53,8 @@ export class Slots {
     this.#waiting.delete(next)
     next()
   }
+}
+
+function afterTurns(turns: number, run: () => void): void {
+  setImmediate(() => (turns > 1 ? afterTurns(turns - 1, run) : run()))
 }
