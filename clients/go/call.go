@@ -82,7 +82,7 @@ func (c *Client) exchangeWith(
 	if response.StatusCode >= 300 { // Also what is no answer of XQueue: a redirect, a proxy's error page.
 		return nil, refusal(response, content)
 	}
-	if call.answer == nil || len(bytes.TrimSpace(content)) == 0 { // Nothing has ended while the call waited.
+	if call.answer == nil || len(bytes.TrimSpace(content)) == 0 { // No task ended while the call waited.
 		return response.Header, nil
 	}
 	if err := json.Unmarshal(content, call.answer); err != nil {

@@ -1,8 +1,8 @@
 import { Command } from 'commander'
 import { call, type Server } from '../client/call.ts'
-import { endsOf } from '../client/ends.ts'
 import { changesJson } from '../client/event-stream.ts'
 import { readPatiently } from '../client/patience.ts'
+import { endedWithin } from '../client/wait-call.ts'
 import { XQueueError } from '../task/errors.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
@@ -124,7 +124,7 @@ export async function waitForEnd(server: Server, id: string): Promise<TaskJson> 
   const shown = process.stderr.isTTY ? showChanges(server, id, stop.signal) : null
   try {
     for (;;) {
-      const [ended] = await readPatiently(() => endsOf(server, [id]), { onAway: warnAway })
+      const ended = await readPatiently(() => endedWithin(server, id), { onAway: warnAway })
       if (ended) return ended
     }
   } finally {

@@ -1,8 +1,8 @@
 import { type TaskView, viewOfJson } from '../task/task-view.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
 import { type Server, wasReached } from './call.ts'
-import { type Line, notFound, waitOnce } from './ends.ts'
 import { isAway, isRefusedForNow, msAsTold } from './patience.ts'
+import { type Line, notFound, waitOnce } from './wait-call.ts'
 
 const ID_CHARS_MAX = 100
 /** Tasks of one call. */

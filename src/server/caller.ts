@@ -25,7 +25,7 @@ export class Callers {
     this.#queue = queue
     this.queue = new Proxy(queue, {
       get: (_, name) => {
-        const own = this.#engineOf()
+        const own = this.own()
         const verb = own[name as keyof Queue] as unknown
         return typeof verb === 'function' ? verb.bind(own) : verb
       },
@@ -39,7 +39,14 @@ export class Callers {
 
   /** The queue of the present caller, for work that goes on after its call; the same for callers who see the same. */
   own(): Queue {
-    return this.#engineOf()
+    const principal = this.#principal()
+    if (principal === null) return this.#make({ bounds: null, isFull: false })
+    let made = this.#madeFor.get(principal)
+    if (!made) {
+      made = this.#make(sightOf(principal))
+      this.#madeFor.set(principal, made)
+    }
+    return made
   }
 
   mayUse(type: string): boolean {
@@ -57,17 +64,6 @@ export class Callers {
     const principal = this.#caller.getStore()
     if (principal === undefined) throw new Error('a route asked the engine outside of a request')
     return principal
-  }
-
-  #engineOf(): Queue {
-    const principal = this.#principal()
-    if (principal === null) return this.#make({ bounds: null, isFull: false })
-    let made = this.#madeFor.get(principal)
-    if (!made) {
-      made = this.#make(sightOf(principal))
-      this.#madeFor.set(principal, made)
-    }
-    return made
   }
 
   #make({ bounds, isFull }: Sight): Queue {

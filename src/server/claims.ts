@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { Lease, Queue, Turn, TurnAnswer, WorkerIdentity } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
-import { XQueueError } from '../task/errors.ts'
+import { invalidField, XQueueError } from '../task/errors.ts'
 import { durationOf, TypeNameSchema, WorkerIdSchema } from '../task/task-input.ts'
 import { isoTime, taskText } from '../task/task-json.ts'
 import { json, nullable, orNull, ref, time, titled } from './fields.ts'
@@ -12,7 +12,8 @@ import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
 import { whileConnected } from './while-connected.ts'
 
-const WAIT_MS_MAX = 60_000
+/** How long a call may wait. */
+export const WAIT_MS_MAX = 60_000
 /** Bytes at which a call stops taking tasks, checked after each step. */
 const ANSWER_BYTES_MAX = 8 * 1024 * 1024
 /** Tasks of one step: few, because each can have 1 MiB; more while the tasks of this server are small. */
@@ -211,9 +212,9 @@ export function remoteWorker(id: string, types: string[], concurrency = 1): Work
 }
 
 /** @throws XQueueError `invalid_duration`, `invalid_request` */
-export function waitMsOf({ wait = 0 }: Claim): number {
+export function waitMsOf({ wait = 0 }: Pick<Claim, 'wait'>): number {
   const waitMs = durationMs('wait', wait)
-  if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait must be at most 60 seconds')
+  if (waitMs > WAIT_MS_MAX) throw invalidField('wait', 'must be at most 60 seconds')
   return waitMs
 }
 

@@ -5,10 +5,10 @@ import { Type } from 'typebox'
 import { type Interests, may, notAllowed } from '../access/principal.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
 import { LimitWatch } from '../task/limit-watch.ts'
+import { streamQuota } from './caller-quota.ts'
 import { PATIENCE } from './connections.ts'
 import { ofText } from './fields.ts'
 import { limitStates } from './limit-targets.ts'
-import { openStreams } from './open-calls.ts'
 import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
 import { readFigures } from './system.ts'
@@ -32,7 +32,7 @@ export function eventRoutes(context: ServerContext): Route[] {
 }
 
 function streamEvents(context: ServerContext): Route {
-  const open = openStreams()
+  const open = streamQuota()
   return {
     method: 'GET',
     url: '/api/v1/events',

@@ -3,9 +3,9 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { LOG_LEVELS, type LogLine } from '../task/log-line.ts'
 import { isFinal } from '../task/status.ts'
+import { streamQuota } from './caller-quota.ts'
 import { writeHead } from './events.ts'
 import { count, described, nullable, orNull, time, titled } from './fields.ts'
-import { openStreams } from './open-calls.ts'
 import type { Route, ServerContext } from './route.ts'
 import { IdParams } from './schemas.ts'
 import { noTask } from './tasks.ts'
@@ -47,7 +47,7 @@ type Request = FastifyRequest<{ Params: { id: string }; Querystring: Query }>
 
 /** /api/v1/tasks/:id/logs: the lines that the handler of a task wrote. */
 export function logRoutes(context: ServerContext): Route[] {
-  const open = openStreams()
+  const open = streamQuota()
   return [
     {
       method: 'GET',

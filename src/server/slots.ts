@@ -1,7 +1,7 @@
 import { XQueueError } from '../task/errors.ts'
 
-/** Libuv accepts one connection in each turn of the event loop (https://github.com/libuv/libuv/pull/3696). */
-const TURNS_BETWEEN = 10
+/** Libuv accepts one connection in each pass of the event loop (https://github.com/libuv/libuv/pull/3696). */
+const PASSES_BETWEEN = 10
 
 /**
  * Runs a bounded number of jobs at the same time, the others in their order. Between two of them other calls are
@@ -25,23 +25,23 @@ export class Slots {
     try {
       return await job()
     } finally {
-      afterTurns(this.#waiting.size === 0 ? 1 : TURNS_BETWEEN, () => this.#release())
+      afterPasses(this.#waiting.size === 0 ? 1 : PASSES_BETWEEN, () => this.#release())
     }
   }
 
   #next(): Promise<void> {
-    const turn = Promise.withResolvers<void>()
+    const start = Promise.withResolvers<void>()
     const begin = () => {
       clearTimeout(timer)
-      turn.resolve()
+      start.resolve()
     }
     const timer = setTimeout(() => {
       this.#waiting.delete(begin)
       const detail = 'too many of these calls are under way: repeat the call after the time in Retry-After'
-      turn.reject(new XQueueError('overloaded', detail, { retry_after: 1 }))
+      start.reject(new XQueueError('overloaded', detail, { retry_after: 1 }))
     }, this.#waitMs)
     this.#waiting.add(begin)
-    return turn.promise
+    return start.promise
   }
 
   #release(): void {
@@ -55,6 +55,6 @@ export class Slots {
   }
 }
 
-function afterTurns(turns: number, run: () => void): void {
-  setImmediate(() => (turns > 1 ? afterTurns(turns - 1, run) : run()))
+function afterPasses(passes: number, run: () => void): void {
+  setImmediate(() => (passes > 1 ? afterPasses(passes - 1, run) : run()))
 }

@@ -3,17 +3,16 @@ import { PassThrough } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { Queue } from '../queue/queue.ts'
-import { invalidField } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
 import { isFinal } from '../task/status.ts'
 import type { Task } from '../task/task.ts'
 import { durationOf } from '../task/task-input.ts'
 import { taskText } from '../task/task-json.ts'
-import { durationMs } from './claims.ts'
+import { CallerQuota } from './caller-quota.ts'
+import { WAIT_MS_MAX, waitMsOf } from './claims.ts'
+import { CompletionWatcher } from './completion-watcher.ts'
 import { PATIENCE } from './connections.ts'
-import { Ends } from './ends.ts'
 import { ofText } from './fields.ts'
-import { OpenCalls } from './open-calls.ts'
 import type { Route, ServerContext } from './route.ts'
 import { Slots } from './slots.ts'
 import { whileConnected } from './while-connected.ts'
@@ -22,7 +21,6 @@ import { whileConnected } from './while-connected.ts'
 const LINES_TYPE = 'text/plain'
 const IDS_MAX = 1_000
 const WAIT_S = 30
-const WAIT_MS_MAX = 60_000
 /** Calls of one caller, and tasks of all of them. */
 const CALLS_MAX = 1_000
 const TASKS_MAX = 100_000
@@ -45,19 +43,22 @@ interface Body {
 
 /** POST /api/v1/tasks/wait. */
 export function waitRoutes(context: ServerContext): Route[] {
-  const allEnds = new WeakMap<Queue, Ends>()
+  const watchers = new WeakMap<Queue, CompletionWatcher>()
   const shared = { heldChars: 0, readings: new Slots(READINGS_MAX, WAIT_MS_MAX) }
-  const endsOf = (queue: Queue) => {
-    const ends = allEnds.get(queue) ?? new Ends(queue)
-    allEnds.set(queue, ends)
-    return ends
+  const watcherOf = (queue: Queue) => {
+    const watcher = watchers.get(queue) ?? new CompletionWatcher(queue)
+    watchers.set(queue, watcher)
+    return watcher
   }
-  const calls = new OpenCalls(
+  const calls = new CallerQuota(
     CALLS_MAX,
     `this caller has ${CALLS_MAX} waiting calls, the maximum: wait for more tasks in one call`,
   )
-  const tasks = new OpenCalls(TASKS_MAX, `this caller waits for ${TASKS_MAX} tasks, the maximum: wait for some of them`)
-  const unread = new OpenCalls(UNREAD_MAX, 'this caller does not read the answers of its waiting calls')
+  const tasks = new CallerQuota(
+    TASKS_MAX,
+    `this caller waits for ${TASKS_MAX} tasks, the maximum: wait for some of them`,
+  )
+  const unread = new CallerQuota(UNREAD_MAX, 'this caller does not read the answers of its waiting calls')
   return [
     {
       method: 'POST',
@@ -85,14 +86,13 @@ export function waitRoutes(context: ServerContext): Route[] {
       refusals: ['invalid_duration'],
       handler: async (request, reply) => {
         const { ids, wait = WAIT_S } = request.body as Body
-        const waitMs = durationMs('wait', wait)
-        if (waitMs > WAIT_MS_MAX) throw invalidField('wait', 'must be at most 60 seconds')
+        const waitMs = waitMsOf({ wait })
         const { id } = request.principal!
         calls.add(id, reply.raw)
         tasks.add(id, reply.raw, ids.length)
         const queue = context.queueOfCaller()
         const waiting = new Waiting(queue, ids, shared)
-        return sendLines(context, request, reply, unread, (signal) => waiting.lines(endsOf(queue), waitMs, signal))
+        return sendLines(context, request, reply, unread, (signal) => waiting.lines(watcherOf(queue), waitMs, signal))
       },
     },
   ]
@@ -103,7 +103,7 @@ function sendLines(
   context: ServerContext,
   request: FastifyRequest,
   reply: FastifyReply,
-  unread: OpenCalls,
+  unread: CallerQuota,
   lines: (signal: AbortSignal) => AsyncIterable<string[]>,
 ): FastifyReply {
   const { drainMs, heartbeatMs } = context.patience ?? PATIENCE
@@ -143,13 +143,19 @@ interface Shared {
   readings: Slots
 }
 
+/** An event, and its size among those that all calls hold. */
+interface Held {
+  event: TaskEvent
+  chars: number
+}
+
 /** The tasks of a call. */
 class Waiting {
   readonly #queue: Queue
   /** Those without a line, as they were at first. */
   readonly #open: Map<string, Task | null>
   /** Those of them that may have ended, with the events that said so. */
-  readonly #ended = new Map<string, TaskEvent | null>()
+  readonly #ended = new Map<string, Held | null>()
   readonly #shared: Shared
   #news = Promise.withResolvers<void>()
 
@@ -160,11 +166,11 @@ class Waiting {
   }
 
   /** The lines of tasks as they end, until all have one, `waitMs` is over, or `signal` aborts. */
-  async *lines(ends: Ends, waitMs: number, signal: AbortSignal): AsyncGenerator<string[]> {
+  async *lines(watcher: CompletionWatcher, waitMs: number, signal: AbortSignal): AsyncGenerator<string[]> {
     const over = AbortSignal.any([signal, AbortSignal.timeout(waitMs)])
     const isOver = over.aborted ? null : once(over, 'abort')
     let atOnce = 1
-    const leave = await ends.watch([...this.#open.keys()], (id, event) => this.#mayHaveEnded(id, event))
+    const leave = await watcher.watch([...this.#open.keys()], (id, event) => this.#mayHaveEnded(id, event))
     try {
       for await (const [id, task] of statesOf(this.#queue, [...this.#open.keys()])) {
         this.#open.set(id, task)
@@ -184,18 +190,29 @@ class Waiting {
       }
     } finally {
       leave()
-      for (const event of this.#ended.values()) this.#shared.heldChars -= charsOfEvent(event)
+      for (const held of this.#ended.values()) this.#release(held)
       this.#ended.clear()
     }
   }
 
   #mayHaveEnded(id: string, event: TaskEvent | null): void {
     if (!this.#open.has(id)) return
-    const chars = charsOfEvent(event)
-    const kept = event && this.#shared.heldChars + chars <= EVENTS_CHARS_MAX ? event : null
-    if (kept) this.#shared.heldChars += chars - charsOfEvent(this.#ended.get(id) ?? null)
-    this.#ended.set(id, kept ?? this.#ended.get(id) ?? null)
+    const before = this.#ended.get(id) ?? null
+    const held = event && this.#hold(event)
+    if (held) this.#release(before)
+    this.#ended.set(id, held ?? before)
     this.#news.resolve()
+  }
+
+  #hold(event: TaskEvent): Held | null {
+    const chars = JSON.stringify(event.result).length + (event.error?.length ?? 0)
+    if (this.#shared.heldChars + chars > EVENTS_CHARS_MAX) return null
+    this.#shared.heldChars += chars
+    return { event, chars }
+  }
+
+  #release(held: Held | null): void {
+    this.#shared.heldChars -= held?.chars ?? 0
   }
 
   /** The lines of the next tasks that have ended. */
@@ -204,14 +221,14 @@ class Waiting {
     for (const [id] of some) this.#ended.delete(id)
     try {
       const tasks = await this.#queue.get(some.map(([id]) => id))
-      return some.flatMap(([id, event], index) => {
-        const task = tasks[index] ?? lastSeen(this.#open.get(id), event)
+      return some.flatMap(([id, held], index) => {
+        const task = tasks[index] ?? lastSeen(this.#open.get(id), held?.event)
         // It runs again, or has its line.
         if ((task && !isFinal(task.status)) || !this.#open.delete(id)) return []
         return [`${task ? taskText(task) : JSON.stringify({ id, status: null })}\n`]
       })
     } finally {
-      for (const [, event] of some) this.#shared.heldChars -= charsOfEvent(event)
+      for (const [, held] of some) this.#release(held)
     }
   }
 }
@@ -225,7 +242,7 @@ async function* statesOf(queue: Queue, ids: readonly string[]): AsyncGenerator<[
 }
 
 /** A task that has ended and is no longer kept, without its payload. */
-function lastSeen(before: Task | null | undefined, event: TaskEvent | null): Task | null {
+function lastSeen(before: Task | null | undefined, event: TaskEvent | undefined): Task | null {
   if (!before || !event) return null
   const { status, attempts, result, error, timeoutReason, workerId, at } = event
   return { ...before, status, attempts, result, error, timeoutReason, workerId, updatedAt: at, completedAt: at }
@@ -233,10 +250,4 @@ function lastSeen(before: Task | null | undefined, event: TaskEvent | null): Tas
 
 function charsOf(lines: readonly string[]): number {
   return lines.reduce((sum, { length }) => sum + length, 0)
-}
-
-function charsOfEvent(event: TaskEvent | null): number {
-  if (event === null) return 0
-  const { result, error } = event
-  return (typeof result === 'string' ? result.length : JSON.stringify(result).length) + (error?.length ?? 0)
 }

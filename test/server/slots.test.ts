@@ -1,9 +1,9 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextPass } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { Slots } from '../../src/server/slots.ts'
 
-async function someTurns(): Promise<void> {
-  for (let turn = 0; turn < 20; turn++) await nextTurn()
+async function somePasses(): Promise<void> {
+  for (let pass = 0; pass < 20; pass++) await nextPass()
 }
 
 it('runs so many jobs at the same time, the others in their order, also after failures', async () => {
@@ -20,15 +20,15 @@ it('runs so many jobs at the same time, the others in their order, also after fa
   expect(begun).toEqual([0, 1])
   ends[1]!.reject(new Error('failed'))
   await expect(jobs[1]).rejects.toThrow('failed')
-  await someTurns()
+  await somePasses()
   expect(begun).toEqual([0, 1, 2])
   ends[0]!.resolve(0)
   expect(await jobs[0]).toBe(0)
-  await someTurns()
+  await somePasses()
   expect(begun).toEqual([0, 1, 2, 3])
   for (const { resolve } of ends) resolve(7)
   expect(await Promise.all(jobs.slice(2))).toEqual([7, 7])
-  await someTurns()
+  await somePasses()
   const more = [slots.run(async () => begun.push(4)), slots.run(async () => begun.push(5))]
   expect(begun.slice(4)).toEqual([4, 5])
   await Promise.all(more)
@@ -45,12 +45,12 @@ it('lets other calls run between two jobs', async () => {
 
 it('lets the event loop accept some connections between two jobs', async () => {
   const slots = new Slots(1, 60_000)
-  let turns = 0
+  let passes = 0
   const count = () => {
-    turns += 1
-    if (turns < 100) setImmediate(count)
+    passes += 1
+    if (passes < 100) setImmediate(count)
   }
-  const jobs = [slots.run(async () => count()), slots.run(async () => turns)]
+  const jobs = [slots.run(async () => count()), slots.run(async () => passes)]
   expect((await Promise.all(jobs))[1]).toBeGreaterThanOrEqual(10)
 })
 

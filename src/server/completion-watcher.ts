@@ -14,7 +14,7 @@ export type OnEnd = (id: string, event: TaskEvent | null) => void
  * The ends of tasks as they happen, for all calls that wait for some of them: one reader of the events, only while
  * there are such calls.
  */
-export class Ends {
+export class CompletionWatcher {
   readonly #queue: Queue
   readonly #watchers = new Map<string, Set<OnEnd>>()
   #reading: { stop: AbortController; begun: Promise<void> } | null = null

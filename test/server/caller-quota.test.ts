@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest'
-import { OpenCalls } from '../../src/server/open-calls.ts'
+import { CallerQuota } from '../../src/server/caller-quota.ts'
 
 it('bounds what the calls of each caller hold together, until they give it back', () => {
-  const calls = new OpenCalls(10, 'too much: hold less')
+  const calls = new CallerQuota(10, 'too much: hold less')
   calls.take('ann', 6)
   calls.take('ann', 4)
   expect(() => calls.take('ann', 1)).toThrow('too much: hold less')

@@ -9,15 +9,15 @@ const WAIT_S = 50
 export type Line = TaskJson | { id: string; status: null }
 
 /**
- * Those of the tasks that end within one call.
- * @throws XQueueError `not_found` if one does not exist
+ * The task if it ends within one call.
+ * @throws XQueueError `not_found`
  */
-export async function endsOf(server: Server, ids: readonly string[]): Promise<TaskJson[]> {
-  const ended: TaskJson[] = []
-  const missing: string[] = []
-  await waitOnce(server, ids, (line) => (line.status === null ? missing.push(line.id) : ended.push(line)))
-  if (missing.length > 0) throw notFound(missing[0]!)
-  return ended
+export async function endedWithin(server: Server, id: string): Promise<TaskJson | null> {
+  const lines: Line[] = []
+  await waitOnce(server, [id], (line) => lines.push(line))
+  const [line = null] = lines
+  if (line?.status === null) throw notFound(id)
+  return line as TaskJson | null
 }
 
 /** One call that waits for tasks, up to 50 s; `line` is called for each that has ended, or that does not exist. */

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 import { XQueueError } from '../task/errors.ts'
 
 /** Counts what the long calls of each caller hold until they close. */
-export class OpenCalls {
+export class CallerQuota {
   readonly #max: number
   readonly #detail: string
   readonly #counts = new Map<string, number>()
@@ -39,7 +39,7 @@ export class OpenCalls {
 
 const STREAMS_MAX = 100
 
-export function openStreams(): OpenCalls {
+export function streamQuota(): CallerQuota {
   const detail = `this caller has ${STREAMS_MAX} open event streams, the maximum: close one, or use MQTT`
-  return new OpenCalls(STREAMS_MAX, detail)
+  return new CallerQuota(STREAMS_MAX, detail)
 }
