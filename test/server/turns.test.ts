@@ -222,7 +222,9 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     const body = JSON.stringify({ outcomes: [{ lease: taken.lease }], types: [type], max: 1, worker_id: 'gone' })
     const head = ['POST /api/v1/tasks/turn HTTP/1.1', 'Host: x', `Authorization: Bearer ${worker}`]
     const rest = ['Content-Type: application/json', `Content-Length: ${body.length}`]
-    socket.write(`${[...head, ...rest].join('\r\n')}\r\n\r\n${body}`)
+    const call = `${[...head, ...rest].join('\r\n')}\r\n\r\n${body}`
+    // What is not sent yet would never arrive.
+    await new Promise((sent) => socket.once('connect', () => socket.write(call, sent)))
     // The server is in this process: it has read the call by then, and noticed the end of the connection.
     await sleep(100)
     socket.resetAndDestroy()
