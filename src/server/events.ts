@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import type { Writable } from 'node:stream'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { type Interests, may, notAllowed } from '../access/principal.ts'
@@ -180,10 +181,10 @@ function* piecesOf(texts: readonly string[]): Generator<string> {
 }
 
 /**
- * Resolves when the client has read the written data. A client that reads nothing for long is disconnected; it resumes
- * with Last-Event-ID.
+ * Resolves when the client has read the written data. A client that reads nothing for long is disconnected: it can call
+ * again, a reader of events with Last-Event-ID.
  */
-async function drained(out: ServerResponse, gone: AbortSignal, drainMs: number): Promise<void> {
+export async function drained(out: Writable, gone: AbortSignal, drainMs: number): Promise<void> {
   await once(out, 'drain', { signal: AbortSignal.any([gone, AbortSignal.timeout(drainMs)]) }).catch(() => {
     if (!gone.aborted) out.destroy()
   })

@@ -12,6 +12,7 @@ import { CallerQuota } from './caller-quota.ts'
 import { WAIT_MS_MAX, waitMsOf } from './claims.ts'
 import { CompletionWatcher } from './completion-watcher.ts'
 import { PATIENCE } from './connections.ts'
+import { drained } from './events.ts'
 import { ofText } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 import { Slots } from './slots.ts'
@@ -130,10 +131,6 @@ function sendLines(
     .finally(() => clearInterval(heartbeat))
   // Proxies would collect the lines.
   return reply.header('X-Accel-Buffering', 'no').type(`${LINES_TYPE}; charset=utf-8`).send(out)
-}
-
-async function drained(out: PassThrough, signal: AbortSignal, drainMs: number): Promise<void> {
-  await once(out, 'drain', { signal: AbortSignal.any([signal, AbortSignal.timeout(drainMs)]) })
 }
 
 /** What all calls have together. */
