@@ -6,6 +6,7 @@ import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import type { TaskJson } from '../../src/task/task-json.ts'
 import { closeAfterwards } from '../fixtures/closing.ts'
+import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 import {
   openTestQueue,
@@ -20,14 +21,22 @@ const handlers = { t: { run: () => null } }
 const NONE = '0193a3c1-7c00-7000-8000-000000000001'
 
 let redis: RunningRedis
+let kafka: RunningKafka
 beforeAll(async () => {
-  redis = await startRedis()
+  ;[redis, kafka] = await Promise.all([startRedis(), startKafka()])
 })
-afterAll(() => redis.stop())
+afterAll(() => Promise.all([redis.stop(), kafka.stop()]))
 
 let queue: Queue
 let server: QueueServer
 let count = 0
+
+function urlOf(store: string): string | undefined {
+  count += 1
+  const state = `${redis.url}?prefix=waits-${count}`
+  if (store === 'Kafka') return `kafka://${kafka.address}?partitions=1&prefix=waits-${count}&state=${state}`
+  return store === 'Redis' ? state : undefined
+}
 
 async function serve(options: QueueServerOptions = {}, its = queue) {
   server = await serveQueue(its, { handlers, ...options })
@@ -106,9 +115,9 @@ async function waiting(ids: readonly string[], wait = 60) {
 const clientsOf = () =>
   new Promise<number>((resolve) => server.fastify.server.getConnections((_, count) => resolve(count)))
 
-describe.each(['SQLite', 'Redis'])('waiting for tasks, on %s', (store) => {
+describe.each(['SQLite', 'Redis', 'Kafka'])('waiting for tasks, on %s', (store) => {
   beforeEach(async () => {
-    queue = await openTestQueue(store === 'Redis' ? `${redis.url}?prefix=waits-${count++}` : undefined)
+    queue = await openTestQueue(urlOf(store))
   })
 
   it('answers with each task as soon as it has ended, and ends with the last one', async () => {
