@@ -9,12 +9,24 @@ export function isoTime(ms: number): string
 export function isoTime(ms: number | null): string | null
 export function isoTime(ms: number | null): string | null {
   if (ms === null) return null
-  if (ms !== latest.ms) latest = { ms, text: new Date(ms).toISOString() }
+  if (ms === latest.ms) return latest.text
+  const number = Math.floor(ms / DAY_MS)
+  if (number !== day.number) day = { number, text: new Date(ms).toISOString().slice(0, -TIME_CHARS) }
+  const inDay = Math.trunc(ms) - number * DAY_MS
+  const seconds = Math.floor(inDay / 1_000)
+  const minutes = Math.floor(seconds / 60)
+  const clock = `${TWO[Math.floor(minutes / 60)]}:${TWO[minutes % 60]}:${TWO[seconds % 60]}`
+  latest = { ms, text: `${day.text}${clock}.${THREE[inDay % 1_000]}Z` }
   return latest.text
 }
 
-/** A changed task contains the same time several times, and formatting a time is slow. */
-let latest = { ms: 0, text: new Date(0).toISOString() }
+const DAY_MS = 86_400_000
+const TIME_CHARS = '00:00:00.000Z'.length
+/** A list contains the same days, and a task the same time several times: formatting a time by `Date` is slow. */
+let day = { number: 0, text: '1970-01-01T' }
+let latest = { ms: 0, text: '1970-01-01T00:00:00.000Z' }
+const TWO = Array.from({ length: 60 }, (_, number) => String(number).padStart(2, '0'))
+const THREE = Array.from({ length: 1_000 }, (_, number) => String(number).padStart(3, '0'))
 
 export function taskJson(task: Task) {
   return {
@@ -50,14 +62,30 @@ export function taskJson(task: Task) {
 
 export type TaskJson = ReturnType<typeof taskJson>
 
-/** The text of `taskJson`. A payload whose text was kept is not written again. */
+/** The JSON of `taskJson`, field by field: lists have many. A payload whose text was kept is not written again. */
 export function taskText(task: Task): string {
-  const payload = payloadTextOf(task)
-  if (payload === null) return JSON.stringify(taskJson(task))
-  // Only texts come before it, and their quotes are escaped, so the first such field is the task's own.
-  const [field, others] = ['"payload":', JSON.stringify({ ...taskJson(task), payload: 0 })]
-  const at = others.indexOf(field) + field.length
-  return others.slice(0, at) + payload + others.slice(at + 1)
+  const { id, type, priority, status, attempts, deliveries, maxRetry, uses, after, onFailure } = task
+  const payload = payloadTextOf(task) ?? written(task.payload)
+  const [queueTimeout, processTimeout] = [task.queueTimeoutMs / 1_000, task.processTimeoutMs / 1_000]
+  return (
+    `{"id":${written(id)},"type":${written(type)},"payload":${payload},"priority":${priority},"status":"${status}",` +
+    `"attempts":${attempts},"deliveries":${deliveries},"max_retry":${maxRetry},"queue_timeout":${queueTimeout},` +
+    `"process_timeout":${processTimeout},"timeout_reason":${written(task.timeoutReason)},` +
+    `"created_at":${time(task.createdAt)},"run_at":${time(task.runAt)},"started_at":${time(task.startedAt)},` +
+    `"updated_at":${time(task.updatedAt)},"completed_at":${time(task.completedAt)},` +
+    `"worker_id":${written(task.workerId)},"progress":${written(task.progress)},"result":${written(task.result)},` +
+    `"error":${written(task.error)},"tags":${written(task.tags)},"idempotency_key":${written(task.idempotencyKey)},` +
+    `"group":${written(task.group)},"uses":${uses === NO_USES ? '{}' : written(uses)},` +
+    `"after":${after.length === 0 ? '[]' : written(after)},"on_failure":"${onFailure}","batch":${written(task.batch)}}`
+  )
+}
+
+function written(value: unknown): string {
+  return value === null || value === undefined ? 'null' : JSON.stringify(value)
+}
+
+function time(ms: number | null): string {
+  return ms === null ? 'null' : `"${isoTime(ms)}"`
 }
 
 /** Parses the output of `taskJson`. */

@@ -8,6 +8,7 @@ import type {
   TypeInfo,
   WorkerIdentity,
 } from '../../src/queue/queue.ts'
+import type { Json } from '../../src/task/json.ts'
 import type { Outcome } from '../../src/task/outcome.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec, type Task, type TaskSpec } from '../../src/task/task.ts'
@@ -90,7 +91,7 @@ export class Fixture {
   readonly claim = async (want = 1, worker = WORKER): Promise<Lease[]> =>
     (await this.queue.turn({ worker, want })).leases
 
-  readonly succeed = (lease: string, result: number | null = null): Promise<Settled> =>
+  readonly succeed = (lease: string, result: Json = null): Promise<Settled> =>
     this.#settle(lease, { kind: 'success', result })
 
   readonly fail = (lease: string, more: object = {}): Promise<Settled> =>

@@ -16,6 +16,31 @@ describe('taskText', () => {
     expect(taskText(task)).toBe(JSON.stringify(taskJson(task)))
   })
 
+  it('has each field of the task as JSON', () => {
+    const texts = {
+      id: 'a"b',
+      type: 'a\\b',
+      workerId: '\n',
+      error: '"',
+      idempotencyKey: '\u{1f600}',
+      group: 'é',
+      batch: '\0',
+    }
+    const times = { createdAt: 1, runAt: 86_400_000, startedAt: 2, updatedAt: 3, completedAt: 4 }
+    const ended = {
+      status: 'timeout',
+      timeoutReason: 'processing',
+      attempts: 2,
+      deliveries: 3,
+      priority: 9,
+      maxRetry: 4,
+    }
+    const parts = { progress: { a: [0.5] }, result: [1, 'x'], tags: { k: '"' }, uses: { gpu: 2 }, after: ['a', 'b"'] }
+    const durations = { queueTimeoutMs: 1_500, processTimeoutMs: 1 }
+    const task = { ...taskWith(null), ...texts, ...times, ...ended, ...parts, ...durations, onFailure: 'run' } as Task
+    expect(taskText(task)).toBe(JSON.stringify(taskJson(task)))
+  })
+
   it('does not show the kept text of a payload that was replaced', () => {
     const task = taskWith(LONG)
     keepPayloadText(task, JSON.stringify(LONG))

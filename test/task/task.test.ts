@@ -98,6 +98,13 @@ it('reads a task from its JSON, also from that of versions without some fields',
   ])
 })
 
+it('writes times as Date does', () => {
+  const day = Date.UTC(2_024, 1, 29)
+  const times = [-1, 999, day - 1, day, day + 86_399_999, day + 86_400_000, Date.UTC(10_000, 0, 1), 12_345_678_901.5]
+  for (let ms = 0; ms < 86_400_000; ms += 999_983) times.push(day + ms)
+  expect(times.map((ms) => isoTime(ms))).toEqual(times.map((ms) => new Date(ms).toISOString()))
+})
+
 it('shows a handler its task with dates and seconds', () => {
   expect(viewOf(ENDED, 'parsed')).toMatchObject({
     payload: 'parsed',

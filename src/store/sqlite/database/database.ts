@@ -141,15 +141,16 @@ export class Database {
     }
   }
 
-  /** A query whose text depends on the requested filter. The latest ones are kept prepared. */
-  query(sql: string, ...values: Value[]): Row[] {
-    const kept = this.#queries.get(sql)
-    const statement = kept ?? this.db.prepare(sql)
-    if (!kept) {
+  /** A query whose text depends on the requested filter, with its rows as arrays. The latest ones are kept prepared. */
+  query(sql: string, ...values: Value[]): Value[][] {
+    let statement = this.#queries.get(sql)
+    if (!statement) {
+      statement = this.db.prepare(sql)
+      statement.setReturnArrays(true)
       if (this.#queries.size >= QUERIES_MAX) this.#queries.delete(this.#queries.keys().next().value!)
       this.#queries.set(sql, statement)
     }
-    return statement.all(...values) as Row[]
+    return statement.all(...values) as unknown as Value[][]
   }
 
   /** Rewrites a page with its present content: only a write shows whether the file is writable. */

@@ -5,7 +5,7 @@ import type { Database, Row } from '../database/database.ts'
 import type { Flows } from '../flows/flows.ts'
 import type { Limits } from '../limits/limits.ts'
 import type { Parts } from '../parts.ts'
-import { groupOf, taskOf } from '../records/rows.ts'
+import { AT, groupOf, TASKS, taskOf } from '../records/rows.ts'
 import type { GroupScheduler } from '../turn/group-scheduler.ts'
 import type { Planner } from '../turn/planner.ts'
 import type { RateLog } from '../turn/rate-log.ts'
@@ -78,15 +78,16 @@ export class Inspection {
   }
 
   #task(id: string, successorsMax: number): TaskFacts | null {
-    const row = this.#database.get('taskById', id)
+    const [row] = this.#database.query(`${TASKS} WHERE t.id = ?`, id)
     if (!row) return null
     const task = taskOf(row)
     const { type, priority, runAt, group } = task
-    const ready = { type, priority, lane: row.task_group as string, runAt, seq: row.seq as number }
+    const [seq, status] = [row[AT.seq] as number, row[AT.status]]
+    const ready = { type, priority, lane: row[AT.lane] as string, runAt, seq }
     return {
       task,
-      ahead: row.status === 'pending' ? this.#groups.ahead(ready, AHEAD_MAX) : 0,
-      waitsFor: row.status === 'dependent' ? this.#flows.awaitedBy(row.seq as number) : [],
+      ahead: status === 'pending' ? this.#groups.ahead(ready, AHEAD_MAX) : 0,
+      waitsFor: status === 'dependent' ? this.#flows.awaitedBy(seq) : [],
       successors: this.#flows.successorsOf(task.id, successorsMax),
       groupLimit: group === null ? null : this.#planner.groupLimit(type).of(group),
       holdersOfGroup: group === null ? [] : this.#database.all('holdersInGroup', type, group).map(holderOf),

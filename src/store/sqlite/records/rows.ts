@@ -7,36 +7,66 @@ import type { Progress, Task } from '../../../task/task.ts'
 import { groupOfLane, NO_USES, type Uses } from '../../../task/uses.ts'
 import type { Row, Value } from '../database/database.ts'
 
-/** Converts a row of `tasks` with its payload to the public form of the task. */
-export function taskOf(row: Row): Task {
+/** The columns that `taskOf` reads, in its order, before those that may be long. */
+const SHORT = `t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.deliveries, t.max_retry, t.queue_timeout_ms,
+  t.process_timeout_ms, t.timeout_reason, t.created_at, t.run_at, t.started_at, t.updated_at, t.completed_at,
+  t.worker_id, t.tags, t.idempotency_key, t.task_group, t.uses, t.waits_for, t.on_failure, t.batch`
+/** Parts up to this size are read with the other columns: with those of a page, at most `PAGE_BYTES_MAX`. */
+const PART_BYTES = 1024
+const PARTS = ['t.progress', 't.result', 't.error', 'p.payload']
+const bounded = PARTS.map((part) => `CASE WHEN octet_length(${part}) <= ${PART_BYTES} THEN ${part} END`)
+const bytes = PARTS.map((part) => `IFNULL(octet_length(${part}), 0)`).join(' + ')
+const bare = `CASE WHEN length(t.progress) <= 24 THEN t.progress END, NULL, NULL, 'null'`
+/** By a list of seqs, in its order, which `CROSS` keeps. */
+const LISTED = 'FROM json_each(?) listed CROSS JOIN tasks t ON t.seq = listed.value'
+
+/** Selects tasks for `taskOf`; a condition follows. */
+export const TASKS = `SELECT ${SHORT}, ${PARTS.join(', ')} FROM tasks t CROSS JOIN payloads p ON p.seq = t.seq`
+/** The same by seqs, without parts that are longer than `PART_BYTES`; and the bytes of all parts. */
+export const TASKS_LISTED = `SELECT ${SHORT}, ${bounded.join(', ')}, ${bytes} ${LISTED}
+  CROSS JOIN payloads p ON p.seq = t.seq`
+/** The same without any part that may be long. */
+export const BARE_TASKS = `SELECT ${SHORT}, ${bare} FROM tasks t`
+export const BARE_TASKS_LISTED = `SELECT ${SHORT}, ${bare} ${LISTED}`
+
+/** Places of columns in such rows. */
+export const AT = { seq: 0, status: 3, lane: 19, bytes: 28 } as const
+
+/** Whether a row of `TASKS_LISTED` may lack parts. */
+export function isInPart(values: readonly Value[]): boolean {
+  return (values[AT.bytes] as number) > PART_BYTES
+}
+
+/** Converts a row of these selections to the public form of the task. */
+export function taskOf(values: readonly Value[]): Task {
   return {
-    id: row.id as string,
-    type: row.type as string,
-    payload: JSON.parse(row.payload as string),
-    priority: row.priority as number,
-    status: publicStatus(row.status as StoredStatus),
-    attempts: row.attempts as number,
-    deliveries: row.deliveries as number,
-    maxRetry: row.max_retry as number,
-    queueTimeoutMs: row.queue_timeout_ms as number,
-    processTimeoutMs: row.process_timeout_ms as number,
-    timeoutReason: row.timeout_reason as TimeoutReason | null,
-    createdAt: row.created_at as number,
-    runAt: row.run_at as number,
-    startedAt: row.started_at as number | null,
-    updatedAt: row.updated_at as number,
-    completedAt: row.completed_at as number | null,
-    workerId: row.worker_id as string | null,
-    progress: parse(row.progress) as Progress | null,
-    result: parse(row.result),
-    error: row.error as string | null,
-    tags: (parse(row.tags) ?? {}) as Record<string, string>,
-    idempotencyKey: row.idempotency_key as string | null,
-    group: groupOf(row.task_group),
-    uses: usesOf(row.uses),
-    after: afterOf(row.waits_for),
-    onFailure: onFailureOf(row.on_failure),
-    batch: row.batch as string | null,
+    id: values[1] as string,
+    type: values[2] as string,
+    payload: JSON.parse(values[27] as string),
+    priority: values[4] as number,
+    status: publicStatus(values[3] as StoredStatus),
+    attempts: values[5] as number,
+    deliveries: values[6] as number,
+    maxRetry: values[7] as number,
+    queueTimeoutMs: values[8] as number,
+    processTimeoutMs: values[9] as number,
+    timeoutReason: values[10] as TimeoutReason | null,
+    createdAt: values[11] as number,
+    runAt: values[12] as number,
+    startedAt: values[13] as number | null,
+    updatedAt: values[14] as number,
+    completedAt: values[15] as number | null,
+    workerId: values[16] as string | null,
+    progress: parse(values[24]) as Progress | null,
+    result: parse(values[25]),
+    error: values[26] as string | null,
+    tags: (parse(values[17]) ?? {}) as Record<string, string>,
+    idempotencyKey: values[18] as string | null,
+    group: groupOf(values[19]),
+    uses: usesOf(values[20]),
+    after: afterOf(values[21]),
+    onFailure: onFailureOf(values[22]),
+    batch: values[23] as string | null,
   }
 }
 

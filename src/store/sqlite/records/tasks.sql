@@ -25,22 +25,8 @@ SELECT seq, id, type, status, attempts, deliveries, lost_leases, max_retry, queu
   lease_secret, uses
 FROM tasks WHERE id IN (SELECT value FROM json_each(?));
 
--- name: taskById
-SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq WHERE t.id = ?;
-
--- name: longBytes, as arrays
--- The bytes of these parts, without reading them.
-SELECT octet_length(p.payload) + IFNULL(octet_length(t.progress), 0) + IFNULL(octet_length(t.result), 0)
-  + IFNULL(octet_length(t.error), 0)
-FROM json_each(?1) listed CROSS JOIN tasks t ON t.seq = listed.value CROSS JOIN payloads p ON p.seq = listed.value;
-
--- name: longParts, as arrays
--- The parts of tasks that may be long, in the order of ?1, which `CROSS` keeps.
-SELECT t.progress, t.result, t.error, p.payload
-FROM json_each(?1) listed CROSS JOIN tasks t ON t.seq = listed.value CROSS JOIN payloads p ON p.seq = listed.value;
-
--- name: taskByKey
-SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq WHERE t.idempotency_key = ?;
+-- name: requestByKey
+SELECT id, request FROM tasks WHERE idempotency_key = ?;
 
 -- name: heads
 -- The next tasks of a type without a group, from the index alone.

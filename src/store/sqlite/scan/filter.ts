@@ -3,13 +3,6 @@ import type { TaskFilter } from '../../store.ts'
 /** Maximum number of tasks that a page examines, regardless of how few of them match the filter. */
 export const EXAMINED_MAX = 50_000
 
-/** All columns of a task except those that may be long, which are read only for the tasks that a page has room for. */
-export const BARE = `SELECT t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.deliveries, t.max_retry,
-  t.queue_timeout_ms, t.process_timeout_ms, t.timeout_reason, t.created_at, t.run_at, t.started_at,
-  t.updated_at, t.completed_at, t.worker_id, t.tags, t.idempotency_key, t.task_group, t.uses, t.waits_for, t.on_failure,
-  t.batch, CASE WHEN length(t.progress) <= 24 THEN t.progress END AS progress,
-  NULL AS result, NULL AS error, 'null' AS payload FROM tasks t`
-
 /** The ready tasks in three parts, each in order of priority and age in an index. */
 export const WITHOUT_GROUP = "AND t.task_group = ''"
 export const WITH_GROUP = ["AND t.task_group <> '' AND t.lone = 0", "AND t.task_group <> '' AND t.lone = 1"]

@@ -1,6 +1,14 @@
 import type { ListQuery } from '../../store.ts'
-import type { Database, Row } from '../database/database.ts'
-import { BARE, type Condition, conditions, EXAMINED_MAX, idsWithin, WITH_GROUP, WITHOUT_GROUP } from './filter.ts'
+import type { Database } from '../database/database.ts'
+import {
+  type Condition,
+  conditions,
+  EXAMINED_MAX,
+  idsWithin,
+  type Values,
+  WITH_GROUP,
+  WITHOUT_GROUP,
+} from './filter.ts'
 
 /** A place in the list of pending tasks: the ready ones have phase 0, each list of `PUT_ASIDE` the next one. */
 export interface Place {
@@ -36,42 +44,40 @@ interface List {
  *
  * @param isShort the filter has times with few tasks, which are read by id
  */
-export function pendingRows(
+export function pendingPlaces(
   database: Database,
   query: ListQuery,
   from: Place,
   isShort: boolean,
-): { rows: Row[]; ends: Place | null } {
-  const rows: Row[] = []
+): { places: Place[]; ends: Place | null } {
+  const places: Place[] = []
   for (const list of listsOf(database, query, isShort)) {
     if (list.phase < from.phase) continue
     const start = list.phase === from.phase ? from : { phase: list.phase, priority: 10, time: 0, seq: 0 }
-    const limit = query.limit - rows.length
+    const limit = query.limit - places.length
     const ends = isShort ? null : lastExamined(database, list, query, start)
     const [where, values] = conditions(query)
     const [ids, range] = isShort ? ['AND t.id >= ? AND t.id < ?', idsWithin(query)] : ['', []]
     const [after, afterValues] = isAfter(list, start)
     const [until, untilValues]: Condition = ends ? isAfter(list, ends, 'NOT') : ['', []]
     const found = list.of.flatMap(([of, ofValues]) => {
-      const sql = `${BARE} WHERE ${of} ${after} ${until} ${ids} ${where} ORDER BY ${orderOf(list)} LIMIT ?`
       const bound = [...ofValues, ...afterValues, ...untilValues, ...range, ...values, limit]
-      return database.query(sql, ...bound)
+      return placesOf(database, list, `WHERE ${of} ${after} ${until} ${ids} ${where}`, 'LIMIT 0 + ?', bound)
     })
-    found.sort((a, b) => compare(placeIn(list, a), placeIn(list, b)))
-    rows.push(...found.slice(0, limit))
-    if (rows.length === query.limit) break
-    if (ends) return { rows, ends }
+    found.sort(compare)
+    places.push(...found.slice(0, limit))
+    if (places.length === query.limit) break
+    if (ends) return { places, ends }
   }
-  return { rows, ends: null }
+  return { places, ends: null }
 }
 
-export function placeOfRow(row: Row): Place {
-  const index = PUT_ASIDE.findIndex(([status]) => status === row.status)
-  return placeIn({ phase: index + 1, time: PUT_ASIDE[index]?.[1] ?? 'run_at' }, row)
-}
-
-function placeIn({ phase, time }: Omit<List, 'of'>, row: Row): Place {
-  return { phase, priority: row.priority as number, time: row[time] as number, seq: row.seq as number }
+/** Places of tasks of a list that meet a condition, in its order. */
+function placesOf(database: Database, list: List, where: string, limit: string, values: Values): Place[] {
+  const { phase, time } = list
+  const sql = `SELECT t.priority, t.${time}, t.seq FROM tasks t ${where} ORDER BY ${orderOf(list)} ${limit}`
+  const rows = database.query(sql, ...values) as [priority: number, time: number, seq: number][]
+  return rows.map(([priority, at, seq]) => ({ phase, priority, time: at, seq }))
 }
 
 function listsOf(database: Database, query: ListQuery, isShort: boolean): List[] {
@@ -98,9 +104,7 @@ function lastExamined(database: Database, list: List, query: ListQuery, start: P
   const examined = Math.max(Math.ceil(EXAMINED_MAX / list.of.length), EXAMINED_MIN)
   const [after, values] = isAfter(list, start)
   const places = list.of.flatMap(([of, ofValues]) => {
-    const sql = `SELECT t.priority, t.${list.time}, t.seq FROM tasks t WHERE ${of} ${after}
-      ORDER BY ${orderOf(list)} LIMIT 1 OFFSET ?`
-    return database.query(sql, ...ofValues, ...values, examined).map((row) => placeIn(list, row))
+    return placesOf(database, list, `WHERE ${of} ${after}`, 'LIMIT 1 OFFSET 0 + ?', [...ofValues, ...values, examined])
   })
   return places.sort(compare)[0] ?? null
 }

@@ -3,11 +3,21 @@ import type { BatchInfo, Predecessor } from '../../../task/flow.ts'
 import { noCounts, publicStatus, RETRYABLE_STATUSES, type StoredStatus, storedAs } from '../../../task/status.ts'
 import type { Task } from '../../../task/task.ts'
 import { type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page } from '../../store.ts'
-import type { Database, Row } from '../database/database.ts'
+import type { Database } from '../database/database.ts'
 import type { Flows } from '../flows/flows.ts'
-import { stateOf, taskOf, tokenOf } from '../records/rows.ts'
-import { BARE, conditions, EXAMINED_MAX, idsWithin, WITH_GROUP, WITHOUT_GROUP } from './filter.ts'
-import { PENDING_START, pendingRows, placeOfRow } from './pending.ts'
+import {
+  AT,
+  BARE_TASKS,
+  BARE_TASKS_LISTED,
+  isInPart,
+  stateOf,
+  TASKS,
+  TASKS_LISTED,
+  taskOf,
+  tokenOf,
+} from '../records/rows.ts'
+import { conditions, EXAMINED_MAX, idsWithin, WITH_GROUP, WITHOUT_GROUP } from './filter.ts'
+import { PENDING_START, pendingPlaces } from './pending.ts'
 
 /** Maximum number of tasks within the times of a filter that are read to find the first and the last one. */
 const SPAN_MAX = 200_000
@@ -35,8 +45,9 @@ export class Queries {
   }
 
   get(ids: readonly string[], { bare = false } = {}): (Task | null)[] {
+    const sql = `${bare ? BARE_TASKS : TASKS} WHERE t.id = ?`
     return ids.map((id) => {
-      const row = bare ? this.#database.query(`${BARE} WHERE t.id = ?`, id)[0] : this.#database.get('taskById', id)
+      const [row] = this.#database.query(sql, id)
       return row ? taskOf(row) : null
     })
   }
@@ -46,7 +57,7 @@ export class Queries {
   }
 
   matching({ filter, statuses, since, skip, max }: MatchQuery): string[] {
-    const rows: Row[] = []
+    const ids: string[] = []
     const [where, values] = conditions(filter)
     // Named as literals, so that SQLite uses the partial index of the status.
     const parts = statuses.flatMap(storedAs).flatMap((status) => {
@@ -56,11 +67,13 @@ export class Queries {
       return [publicStatus(status) === 'pending' ? inStatus : `${inStatus} AND ${UNSUCCESSFUL}`]
     })
     for (const part of parts) {
-      const sql = `SELECT t.id FROM tasks t WHERE ${part} AND t.updated_at <= ? ${where} LIMIT ?`
-      rows.push(...this.#database.query(sql, since ?? Number.MAX_SAFE_INTEGER, ...values, skip + max - rows.length))
-      if (rows.length >= skip + max) break
+      const sql = `SELECT t.id FROM tasks t WHERE ${part} AND t.updated_at <= ? ${where} LIMIT 0 + ?`
+      const left = skip + max - ids.length
+      const rows = this.#database.query(sql, since ?? Number.MAX_SAFE_INTEGER, ...values, left)
+      for (const [id] of rows) ids.push(id as string)
+      if (ids.length >= skip + max) break
     }
-    return rows.slice(skip).map((row) => row.id as string)
+    return ids.slice(skip)
   }
 
   /** @throws XQueueError `lease_lost` */
@@ -95,28 +108,29 @@ export class Queries {
     // `+` stops the planner from scanning all tasks in order: tasks in flight, of one batch or of a short time are few.
     const order = isFew || isShort ? '+t.seq' : 't.seq'
     const [ids, range] = isShort ? ['AND t.id >= ? AND t.id < ?', idsWithin(query)] : ['', []]
-    const sql = `${BARE} WHERE ${order} < ? AND ${order} >= ? ${inStatus} ${ids} ${where}
-      ORDER BY ${order} DESC LIMIT ?`
+    const sql = `SELECT t.seq FROM tasks t WHERE ${order} < ? AND ${order} >= ? ${inStatus} ${ids} ${where}
+      ORDER BY ${order} DESC LIMIT 0 + ?`
     const rows = this.#database.query(sql, before, Math.max(window, first), ...range, ...values, limit)
-    const tasks = this.#filled(rows, query)
-    const more = rows.length === limit || tasks.length < rows.length
-    const next = more ? (rows[tasks.length - 1]!.seq as number) : window
+    const seqs = rows.map(([seq]) => seq as number)
+    const tasks = this.#read(seqs, query)
+    const more = seqs.length === limit || tasks.length < seqs.length
+    const next = more ? seqs[tasks.length - 1]! : window
     return { tasks, nextCursor: next > first ? writeCursor([next]) : null }
   }
 
   /** Age of the last task that a page before this one examines, of all tasks or of those in a status with an index. */
   #examinedFrom(before: number, inStatus: string): number {
-    const sql = `SELECT t.seq FROM tasks t WHERE t.seq < ? ${inStatus} ORDER BY t.seq DESC LIMIT 1 OFFSET ?`
-    return (this.#database.query(sql, before, EXAMINED_MAX)[0]?.seq as number | undefined) ?? 0
+    const sql = `SELECT t.seq FROM tasks t WHERE t.seq < ? ${inStatus} ORDER BY t.seq DESC LIMIT 1 OFFSET 0 + ?`
+    return (this.#database.query(sql, before, EXAMINED_MAX)[0]?.[0] as number | undefined) ?? 0
   }
 
   /** From the index of ids, which begin with the time; `seq` follows the times only while no clock is set back. */
   #spanOf(query: ListQuery): Span {
     const { createdAfter, createdBefore } = query
     if (createdAfter === undefined && createdBefore === undefined) return EVERYTHING
-    const within = 'SELECT seq FROM tasks WHERE id >= ? AND id < ? LIMIT ?'
+    const within = 'SELECT seq FROM tasks WHERE id >= ? AND id < ? LIMIT 0 + ?'
     const sql = `SELECT count(*) AS n, min(seq) AS first, max(seq) AS last FROM (${within})`
-    const { n, first, last } = this.#database.query(sql, ...idsWithin(query), SPAN_MAX + 1)[0] as Record<string, number>
+    const [n, first, last] = this.#database.query(sql, ...idsWithin(query), SPAN_MAX + 1)[0] as number[]
     if (n! > SPAN_MAX) return EVERYTHING
     return { first: first ?? 0, last: last ?? 0, isShort: n! <= EXAMINED_MAX }
   }
@@ -124,28 +138,27 @@ export class Queries {
   #listPending(query: ListQuery): Page {
     const [phase, priority, time, seq] = query.cursor === undefined ? PENDING_START : readCursor(query.cursor, 4)
     const from = { phase: phase!, priority: priority!, time: time!, seq: seq! }
-    const { rows, ends } = pendingRows(this.#database, query, from, this.#spanOf(query).isShort)
-    const tasks = this.#filled(rows, query)
-    const last = rows[tasks.length - 1]
-    const more = rows.length === query.limit || tasks.length < rows.length
-    const next = more && last ? placeOfRow(last) : ends
+    const { places, ends } = pendingPlaces(this.#database, query, from, this.#spanOf(query).isShort)
+    const seqs = places.map((place) => place.seq)
+    const tasks = this.#read(seqs, query)
+    const last = places[tasks.length - 1]
+    const more = seqs.length === query.limit || tasks.length < seqs.length
+    const next = more && last ? last : ends
     return { tasks, nextCursor: next && writeCursor([next.phase, next.priority, next.time, next.seq]) }
   }
 
-  /** The first of these tasks with their remaining columns, as many as a page has room for, and at least one. */
-  #filled(rows: readonly Row[], { bare = false }: ListQuery): Task[] {
+  /** The first of these tasks, as many as a page has room for, and at least one. */
+  #read(seqs: readonly number[], { bare = false }: ListQuery): Task[] {
+    const rows = this.#database.query(bare ? BARE_TASKS_LISTED : TASKS_LISTED, JSON.stringify(seqs))
     if (bare) return rows.map(taskOf)
-    const seqs = rows.map(({ seq }) => seq)
-    let [count, bytes] = [0, 0]
-    for (const [length] of this.#database.arrays('longBytes', JSON.stringify(seqs))) {
+    const tasks: Task[] = []
+    let bytes = 0
+    for (const row of rows) {
       if (bytes >= PAGE_BYTES_MAX) break
-      bytes += length as number
-      count += 1
+      bytes += row[AT.bytes] as number
+      tasks.push(taskOf(isInPart(row) ? this.#database.query(`${TASKS} WHERE t.seq = ?`, row[AT.seq]!)[0]! : row))
     }
-    const parts = this.#database.arrays('longParts', JSON.stringify(seqs.slice(0, count)))
-    return parts.map(([progress, result, error, payload], index) =>
-      taskOf(Object.assign(rows[index]!, { progress, result, error, payload })),
-    )
+    return tasks
   }
 }
 

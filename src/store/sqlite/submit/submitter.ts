@@ -6,7 +6,7 @@ import type { Tx } from '../database/writer.ts'
 import type { Decided, Flows } from '../flows/flows.ts'
 import type { Limits } from '../limits/limits.ts'
 import type { Parts } from '../parts.ts'
-import { eventBody, storedUses, taskOf } from '../records/rows.ts'
+import { eventBody, storedUses, TASKS, taskOf } from '../records/rows.ts'
 import type { GroupScheduler } from '../turn/group-scheduler.ts'
 import type { Transitions } from '../turn/transitions.ts'
 import type { Rates } from '../types/rates.ts'
@@ -149,7 +149,7 @@ function findEarlier(tx: Tx, specs: readonly TaskSpec[]): Map<number, Task | 'in
   specs.forEach((spec, index) => {
     const key = spec.idempotencyKey
     if (key === null) return
-    const row = requests.has(key) ? undefined : tx.database.get('taskByKey', key)
+    const row = requests.has(key) ? undefined : tx.database.get('requestByKey', key)
     const request = requests.get(key) ?? (row?.request as string | undefined)
     if (request === undefined) {
       requests.set(key, sameRequest(spec))
@@ -158,7 +158,7 @@ function findEarlier(tx: Tx, specs: readonly TaskSpec[]): Map<number, Task | 'in
     if (!isSameRequest(request, spec)) {
       throw keyConflict(key, index, row ? (row.id as string) : null)
     }
-    earlier.set(index, row ? taskOf(row) : 'in this batch')
+    earlier.set(index, row ? taskOf(tx.database.query(`${TASKS} WHERE t.id = ?`, row.id!)[0]!) : 'in this batch')
   })
   return earlier
 }
