@@ -1,23 +1,31 @@
 -- Finding tasks and changing their state; a part of the code that all steps share.
 
+-- Returns the text of a waiting task whose entry has these fields.
+local function text_of_entry(step, lane, entry, fields)
+  local head_text, payload, extras, error = unpack_entry(fields)
+  local again = field_of(step, KEY.again, lane.no .. '.' .. entry)
+  if again then head_text, error = unpack_again(again) end
+  return pack_task(head_text, extras or NO_EXTRAS, payload, error or 'null')
+end
+
 -- Finds a task. Returns its place (shared.lua) and its text; of a waiting task also its entry and lane, and of a
 -- running task its progress. Returns nil if there is no such task.
 local function find(step, ref)
   local prefix = step.prefix
   local finished = call('GET', prefix .. KEY.finished .. ref)
   if finished then return 'finished', finished end
-  local record = call('HGET', prefix .. KEY.leases, ref)
-  if record then return 'running', record, call('HGET', prefix .. KEY.progress, ref) or 'null' end
-  local delayed = call('HGET', prefix .. KEY.delayed, ref)
+  local record = field_of(step, KEY.leases, ref)
+  if record then return 'running', record, field_of(step, KEY.progress, ref) or 'null' end
+  local delayed = field_of(step, KEY.delayed, ref)
   if delayed then return 'delayed', delayed end
-  local dependent = call('HGET', prefix .. KEY.dependent, ref)
+  local dependent = field_of(step, KEY.dependent, ref)
   if dependent then return 'dependent', dependent end
   local lane, entry = lane_by_ref(step, ref)
   if not lane then return nil end
   write_arrivals(step)
-  local moved, group_before = call('HGET', prefix .. KEY.moved, ref), ''
+  local moved, group_before = field_of(step, KEY.moved, ref), ''
   if moved then entry, group_before = moved:match('^([^|]+)|?(.*)$') end
-  local grouped = call('HGET', prefix .. KEY.grouped, lane.no .. '.' .. entry)
+  local grouped = field_of(step, KEY.grouped, lane.no .. '.' .. entry)
   if grouped then
     local _, group = labels_in(extras_of(grouped))
     return 'waiting', grouped, entry, group_lane(lane, group)
@@ -30,10 +38,7 @@ local function find(step, ref)
   end
   local item = call('XRANGE', stream, entry, entry)[1]
   if not item then return nil end
-  local head_text, payload, extras, error = unpack_entry(item[2])
-  local again = call('HGET', prefix .. KEY.again, lane.no .. '.' .. entry)
-  if again then head_text, error = unpack_again(again) end
-  return 'waiting', pack_task(head_text, extras or NO_EXTRAS, payload, error or 'null'), entry, lane
+  return 'waiting', text_of_entry(step, lane, entry, item[2]), entry, lane
 end
 
 -- Changes -------------------------------------------------------------------------------------------------------------

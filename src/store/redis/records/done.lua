@@ -65,6 +65,6 @@ end
 function done.is_its_place(step, ref, status, place, text)
   local its_status, ended_at = finished_state(text)
   if its_status ~= status or ended_at ~= place.ended_at then return false end
-  local before = call('HGET', step.prefix .. KEY.taken_back, ref .. ' ' .. status)
+  local before = field_of(step, KEY.taken_back, ref .. ' ' .. status)
   return not before or done.is_before(before, place.entry)
 end

@@ -5,6 +5,7 @@ import type { Status, TimeoutReason } from '../../../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../../../task/task.ts'
 import { groupOfLane, laneOf, NO_USES, type Uses } from '../../../task/uses.ts'
 import { idOfName, idOfRef } from './ids.ts'
+import { NO_EXTRAS } from './keys.ts'
 
 /** The texts that scripts store and return, see tasks.lua and leases.lua. */
 
@@ -79,18 +80,21 @@ export function completeExtras(extras: string, names: readonly string[], uses: U
 
 const NONE: readonly never[] = []
 
+const NOTHING = parseExtras(NO_EXTRAS)
 /** The extras that were read last: a claim reads the same ones for many tasks. */
-let last: { text: string; extras: Extras } = { text: '', extras: parseExtras('') }
+let last = { text: NO_EXTRAS, extras: NOTHING }
 
 /** Reads extras from their stored form. */
 function readExtras(text: string): Extras {
+  if (text === NO_EXTRAS || text === '') return NOTHING
   if (text !== last.text) last = { text, extras: parseExtras(text) }
-  return { ...last.extras, tags: { ...last.extras.tags } }
+  return last.extras
 }
 
 function parseExtras(text: string): Extras {
-  const [tags, idempotencyKey, lane, batch = null, onFailure = 'cancel', names = NONE, uses = NO_USES] =
-    text === '' ? [{}, null, null] : JSON.parse(`[${text}]`)
+  const [tags, idempotencyKey, lane, batch = null, onFailure = 'cancel', names = NONE, uses = NO_USES] = JSON.parse(
+    `[${text}]`,
+  )
   const group = uses === NO_USES ? lane : groupOfLane(lane) || null
   const after = names.length === 0 ? NONE : names.map(idOfName)
   return { tags, idempotencyKey, group, uses: Object.freeze(uses), batch, onFailure, after }
@@ -112,32 +116,39 @@ export function predecessorOf(id: string, [status, type, result = null, error]: 
 
 export function taskOf(partition: number, ref: string, { where, lane, text, more }: Found): Task {
   const [head = '', extras = '', payload = '', before = '', error, progress, result] = text.split('\n')
+  const waits = where !== 'running' && where !== 'finished'
+  const task = taskOfParts(partition, ref, lane, waits ? head : NO_REQUEST, payload, extras, before)
   if (where === 'running') {
-    const ran = runOf(readLease(head))
-    const task = taskOfParts(partition, ref, lane, NO_REQUEST, payload, extras, before)
-    return { ...task, ...ran, updatedAt: ran.startedAt!, status: 'processing', progress: json(more) }
+    const run = readLease(head)
+    addRun(task, run)
+    task.status = 'processing'
+    task.updatedAt = run.startedAt!
+    task.progress = json(more)
+  } else if (where === 'finished') {
+    const ended = readFinished(head)
+    addRun(task, ended)
+    task.status = ended.status as Status
+    task.timeoutReason = (ended.reason || null) as TimeoutReason | null
+    task.updatedAt = task.completedAt = ended.completedAt
+    task.progress = json(progress)
+    task.result = json(result)
+    task.error = json(error) as string | null
   }
-  if (where !== 'finished') return taskOfParts(partition, ref, lane, head, payload, extras, before)
-  const { status, reason, completedAt, ...ended } = readFinished(head)
-  return {
-    ...taskOfParts(partition, ref, lane, NO_REQUEST, payload, extras, before),
-    ...runOf(ended),
-    status: status as Status,
-    timeoutReason: (reason || null) as TimeoutReason | null,
-    updatedAt: completedAt,
-    completedAt,
-    progress: json(progress),
-    result: json(result),
-    error: json(error) as string | null,
-  }
+  return task
 }
 
 const NO_REQUEST = '0,0,0'
 
 /** The fields of a task that its lease, and later its text, has. */
-function runOf(run: Tail & { attempts: number }) {
-  const { attempts, deliveries, queueTimeoutMs, processTimeoutMs, maxRetry, runAt, startedAt, workerId } = run
-  return { attempts, deliveries, queueTimeoutMs, processTimeoutMs, maxRetry, runAt, startedAt, workerId }
+function addRun(task: Task, run: Tail & { attempts: number }): void {
+  task.attempts = run.attempts
+  task.deliveries = run.deliveries
+  task.queueTimeoutMs = run.queueTimeoutMs
+  task.processTimeoutMs = run.processTimeoutMs
+  task.maxRetry = run.maxRetry
+  task.runAt = run.runAt
+  task.startedAt = run.startedAt
+  task.workerId = run.workerId
 }
 
 /** Reads a waiting task from the parts of an entry. */
@@ -153,6 +164,7 @@ export function taskOfParts(
   const createdAt = Number(ref.slice(ref.indexOf('.') + 1, ref.lastIndexOf('-')))
   const { attempts, deliveries, queueTimeoutMs, processTimeoutMs, maxRetry, runAt, startedAt, updatedAt, workerId } =
     readHead(head, createdAt)
+  const { tags, idempotencyKey, group, uses, after, onFailure, batch } = readExtras(extras)
   return {
     id: idOfRef(partition, ref),
     type: typeOfLane(lane),
@@ -173,33 +185,32 @@ export function taskOfParts(
     workerId,
     progress: null,
     result: null,
-    error: error === '' ? null : (JSON.parse(error) as string | null),
-    ...readExtras(extras),
+    error: error === '' ? null : (json(error) as string | null),
+    tags: { ...tags },
+    idempotencyKey,
+    group,
+    uses,
+    after,
+    onFailure,
+    batch,
   }
 }
 
 /** Reads a head; the last fields are those of a task that was accepted and has not changed since. */
 function readHead(head: string, createdAt: number) {
-  const [queueTimeout, processTimeout, maxRetry, ref, ...rest] = head.split(',')
-  const asked = {
-    queueTimeoutMs: Number(queueTimeout),
-    processTimeoutMs: Number(processTimeout),
-    maxRetry: Number(maxRetry),
-  }
-  if (ref === undefined) {
-    const at = { runAt: createdAt, startedAt: null, updatedAt: createdAt, workerId: null }
-    return { ...asked, attempts: 0, lostLeases: 0, deliveries: 0, ...at }
-  }
-  const [attempts, lostLeases, deliveries, runAt, started, updated, ...worker] = rest
+  const values = head.split(',')
+  const isNew = values.length === 3
   return {
-    ...asked,
-    attempts: Number(attempts),
-    lostLeases: Number(lostLeases),
-    deliveries: Number(deliveries),
-    runAt: Number(runAt),
-    startedAt: numberOrNull(started!),
-    updatedAt: Number(updated),
-    workerId: json(worker.join(',')) as string | null,
+    queueTimeoutMs: Number(values[0]),
+    processTimeoutMs: Number(values[1]),
+    maxRetry: Number(values[2]),
+    attempts: isNew ? 0 : Number(values[4]),
+    lostLeases: isNew ? 0 : Number(values[5]),
+    deliveries: isNew ? 0 : Number(values[6]),
+    runAt: isNew ? createdAt : Number(values[7]),
+    startedAt: isNew ? null : numberOrNull(values[8]!),
+    updatedAt: isNew ? createdAt : Number(values[9]),
+    workerId: isNew ? null : workerIn(values, 10, ','),
   }
 }
 
@@ -214,43 +225,42 @@ type Tail = Pick<
   'deliveries' | 'queueTimeoutMs' | 'processTimeoutMs' | 'maxRetry' | 'runAt' | 'startedAt' | 'workerId'
 > & { lostLeases: number }
 
-function readTail([
-  lost,
-  deliveries,
-  queueTimeout,
-  processTimeout,
-  maxRetry,
-  runAt,
-  started,
-  ...worker
-]: string[]): Tail {
-  return {
-    lostLeases: Number(lost),
-    deliveries: Number(deliveries),
-    queueTimeoutMs: Number(queueTimeout),
-    processTimeoutMs: Number(processTimeout),
-    maxRetry: Number(maxRetry),
-    runAt: Number(runAt),
-    startedAt: numberOrNull(started!),
-    workerId: json(worker.join('|')) as string | null,
-  }
+/** Adds the values from `at` on. */
+function withTail<T extends object>(fields: T, values: readonly string[], at: number): T & Tail {
+  const tail = fields as T & Tail
+  tail.lostLeases = Number(values[at])
+  tail.deliveries = Number(values[at + 1])
+  tail.queueTimeoutMs = Number(values[at + 2])
+  tail.processTimeoutMs = Number(values[at + 3])
+  tail.maxRetry = Number(values[at + 4])
+  tail.runAt = Number(values[at + 5])
+  tail.startedAt = numberOrNull(values[at + 6]!)
+  tail.workerId = workerIn(values, at + 7, '|')
+  return tail
+}
+
+/** The name of a worker, the last of some values, may contain what separates them. */
+function workerIn(values: readonly string[], at: number, separator: string): string | null {
+  return json(values.length === at + 1 ? values[at] : values.slice(at).join(separator)) as string | null
 }
 
 function readLease(head: string) {
-  const [fence, cancelAt, , deadline, , expires, , attempts, ...tail] = head.split('|')
-  return {
+  const values = head.split('|')
+  const [fence, cancelAt, , deadline, , expires, , attempts] = values
+  const lease = {
     fence: fence!,
     cancelRequested: cancelAt !== '0',
     deadlineAt: numberOrNull(deadline!),
     expiresAt: Number(expires),
     attempts: Number(attempts),
-    ...readTail(tail),
   }
+  return withTail(lease, values, 8)
 }
 
 function readFinished(head: string) {
-  const [status, reason, completed, attempts, ...tail] = head.split('|')
-  return { status, reason, completedAt: Number(completed), attempts: Number(attempts), ...readTail(tail) }
+  const values = head.split('|')
+  const [status, reason, completed, attempts] = values
+  return withTail({ status, reason, completedAt: Number(completed), attempts: Number(attempts) }, values, 4)
 }
 
 /** The state of a lease that settling needs. */

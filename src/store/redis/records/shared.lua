@@ -43,8 +43,9 @@ local function begin(keys, args)
     -- group, whether any task is awaited. `clock_ms` and `clock_n` are the last entry id given.
     lanes = {}, lanes_by_name = {}, retention_of_types = {}, group_permits_kept = {}, anything_awaited = nil,
     clock_ms = nil, clock_n = nil, clock_moved = false,
-    -- False if keys are known not to exist; whether there are readers of events, if that is known (rare.lua).
-    may_have_rare = true, has_readers = nil,
+    -- False if keys are known not to exist; whether there are readers of events, if that is known (rare.lua); in a step
+    -- that only reads, which hashes exist (`field_of`).
+    may_have_rare = true, has_readers = nil, hashes = nil,
     -- Named limits (limits.lua); nil while no task of the step uses any.
     of_limits = nil, only_reads = false,
     -- How long a finished task may be kept (ms), set by the steps in which tasks end.
@@ -83,6 +84,16 @@ local function next_args(step, count)
   local at = step.at
   step.at = at + count
   return unpack(step.args, at + 1, at + count)
+end
+
+-- Returns a field of a hash. A step that reads many tasks asks once whether the hash exists: most of them rarely do.
+local function field_of(step, hash, field)
+  local hashes, key = step.hashes, step.prefix .. hash
+  if hashes then
+    if hashes[hash] == nil then hashes[hash] = call('EXISTS', key) == 1 end
+    if not hashes[hash] then return false end
+  end
+  return call('HGET', key, field)
 end
 
 -- Calls a command with any number of values, after the key if there is one.

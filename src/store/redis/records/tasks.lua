@@ -114,6 +114,11 @@ local function request_of(head_text) return head_text:match('^%d+,%d+,%d+') end
 -- Returns how long a task may wait for its first start (ms), '0' for no limit.
 local function queue_timeout_of(head_text) return head_text:match('^%d+') end
 
+-- Returns the ref of the task that has a head.
+local function ref_of_head(head_text, lane, entry)
+  return head_text:match('^%d+,%d+,%d+,([^,]+)') or lane.no .. '.' .. entry
+end
+
 local function unpack_head(head_text, lane, entry)
   local queue_timeout_ms, process_timeout_ms, max_retry, rest = head_text:match('^(%d+),(%d+),(%d+)(.*)$')
   local ref, attempts, lost_leases, deliveries, run_at, started_at, updated_at, worker

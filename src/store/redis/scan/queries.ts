@@ -57,6 +57,8 @@ interface Item {
   task: Task
   /** The position after it. */
   place: string
+  /** Its place in the order of all sources: the first part of the position. */
+  key: string
 }
 
 /**
@@ -276,7 +278,7 @@ export class Queries {
     }
     const sign = newestFirst ? -1 : 1
     const items = walks.flatMap(({ items }) => items)
-    items.sort((a, b) => (key(a) === key(b) ? 0 : key(a) < key(b) ? -sign : sign))
+    items.sort((a, b) => (a.key === b.key ? 0 : a.key < b.key ? -sign : sign))
     // If the byte limit has ended a walk, tasks after its last one must not be returned before the rest of it.
     const ends = walks.flatMap(({ items: found, isCut }) => (isCut ? found.slice(-1) : []))
     const firstEnd = Math.min(...ends.map((item) => items.indexOf(item) + 1))
@@ -303,12 +305,16 @@ export class Queries {
     const items: Item[] = []
     let [bytesLeft, isCut] = [bytes, false]
     let reached = from ?? ''
+    // All tasks of an order are on its page, except for those that have just left it.
+    const isFiltered = [type, tag, group, createdAfter, createdBefore, error].some((part) => part)
+    let most = isFiltered ? BATCH_MAX : Math.min(want, BATCH_MAX)
     const tagJson = tag ? `${JSON.stringify(tag.key)}:${JSON.stringify(tag.value)}` : ''
     while (items.length < want && reached !== END && budget.tasks > 0 && !isCut) {
       const wanted = unasked && status === 'processing' ? 'unasked' : (status ?? '')
       const filter = [type ?? '', tagJson, group ?? '', batch ?? '', wanted, bare ? '1' : '', bytesLeft]
       const more = [createdAfter, createdBefore, error]
-      const args = [source.order, reached, BATCH_MAX, want - items.length, ...filter, ...more]
+      const args = [source.order, reached, most, want - items.length, ...filter, ...more]
+      most = BATCH_MAX
       const [next, cut, read, answers] = await this.#database.run<ScanReply>('scan', source.partition, args)
       budget.tasks -= Math.max(read, 1)
       for (const [ref, place, ...answer] of answers) {
@@ -316,7 +322,7 @@ export class Queries {
         const itsBytes = Buffer.byteLength(found.text) + Buffer.byteLength(found.more)
         bytesLeft -= itsBytes
         budget.bytes -= itsBytes
-        items.push({ task: taskOf(source.partition, ref, found), place })
+        items.push({ task: taskOf(source.partition, ref, found), place, key: place.split(' ', 1)[0]! })
       }
       reached = next === '' ? END : next
       isCut = reached !== END && (cut === '1' || bytesLeft <= 0)
@@ -329,10 +335,6 @@ function nameOf({ partition, order }: Source): string {
   return `${partition} ${order}`
 }
 
-function key({ place }: Pick<Item, 'place'>): string {
-  return place.split(' ', 1)[0]!
-}
-
 /** The second part of a position is of its source alone; no task of another source has this one. */
 function placeIn(places: Cursor['places'], source: Source): string | undefined {
   const [own, all] = [places[nameOf(source)], places[ALL]]
@@ -343,10 +345,10 @@ function placeIn(places: Cursor['places'], source: Source): string | undefined {
 /** What comes before the last task of a page was returned from each source, unless the page ended a walk early. */
 function shorten(places: Cursor['places'], last: Item, walks: readonly Walk[]): void {
   const own = walks.find(({ items }) => items.includes(last))!
-  const isAlone = walks.every((walk) => walk === own || walk.items.every((item) => key(item) !== key(last)))
+  const isAlone = walks.every((walk) => walk === own || walk.items.every(({ key }) => key !== last.key))
   if (!isAlone || own.source.order === 'batch' || walks.some(({ isShort }) => isShort)) return
   for (const name of Object.keys(places)) delete places[name]
-  places[ALL] = key(last)
+  places[ALL] = last.key
   places[nameOf(own.source)] = last.place
 }
 

@@ -54,14 +54,15 @@ local function pass(page, place)
 end
 
 -- Adds a task to the page if it passes the filters and suits the order in its present state; returns false when the
--- page is full.
-local function offer(step, page, ref, place, suits)
+-- page is full. `waiting` is the text of a task that is known to wait.
+local function offer(step, page, ref, place, suits, waiting)
   local lane = lane_by_ref(step, ref)
   local is_of_type = page.wanted_type == '' or (lane and lane.type == page.wanted_type)
-  if is_of_type and is_within(page, ref:match('%.(%d+)')) then
-    local found, text, where = find(step, ref)
+  if is_of_type and (not page.has_times or is_within(page, ref:match('%.(%d+)'))) then
+    local found, text, where = 'waiting', waiting, nil
+    if not waiting then found, text, where = find(step, ref) end
     local fits = found and (not suits or suits(found, text, ref))
-    if fits and page.wanted_tag .. page.wanted_group ~= '' then
+    if fits and page.has_labels then
       local extras = extras_of(text)
       local _, group = labels_in(extras)
       fits = (page.wanted_tag == '' or extras:find(page.wanted_tag, 1, true) ~= nil)
@@ -100,7 +101,7 @@ local function walk_index(step, page)
     for index = #place.runs, 1, -1 do
       local run = place.runs[index]
       for its_n = run.n + run.tasks - 1, run.n, -1 do
-        local entry = entry_id(place.ms, its_n)
+        local entry = place.ms .. '-' .. its_n
         local is_behind = place.ms ~= ms or its_n < tonumber(n)
         if is_behind and not offer(step, page, run.no .. '.' .. entry, entry) then return end
       end
@@ -136,7 +137,7 @@ local function entries_of_lane(lane, from, most)
   local last = last_handed_out(lane)
   if from ~= '' and (#last < 24 or from > last) then last = from end
   for _, item in ipairs(call('XRANGE', lane.stream, '(' .. last, '+', 'COUNT', most)) do
-    found[#found + 1] = { entry = item[1], part = lane }
+    found[#found + 1] = { entry = item[1], part = lane, fields = item[2] }
   end
   return found
 end
@@ -187,17 +188,12 @@ local function refill(part)
   if part.has_more then part.from = part.entries[#part.entries].entry end
 end
 
--- Returns the head of a waiting task, or nil: a process of the previous version may have ended a task, but not taken
+-- Returns the text of a waiting task, or nil: a process of the previous version may have ended a task, but not taken
 -- its group out of `lone`.
-local function head_of_entry(step, part, entry)
-  local field = part.no .. '.' .. entry
-  if part.group then
-    local text = call('HGET', step.prefix .. KEY.grouped, field)
-    return text and (split_head(text))
-  end
-  local again = call('HGET', step.prefix .. KEY.again, field)
-  if again then return (unpack_again(again)) end
-  return (unpack_entry(call('XRANGE', part.stream, entry, entry)[1][2]))
+local function text_of(step, one)
+  local part, entry = one.part, one.entry
+  if part.group then return call('HGET', step.prefix .. KEY.grouped, part.no .. '.' .. entry) or nil end
+  return text_of_entry(step, part, entry, one.fields or call('XRANGE', part.stream, entry, entry)[1][2])
 end
 
 -- Returns the next entries of all parts together, by age, as far as all parts were read; and whether there may be more.
@@ -226,8 +222,9 @@ local function walk_lane(step, page, kind, priority)
   repeat
     entries, has_more = next_entries(parts)
     for _, one in ipairs(entries) do
-      local head_text = head_of_entry(step, one.part, one.entry)
-      if head_text and not offer(step, page, unpack_head(head_text, one.part, one.entry).ref, one.entry) then return end
+      local text = text_of(step, one)
+      local ref = text and ref_of_head(text, one.part, one.entry)
+      if ref and not offer(step, page, ref, one.entry, nil, text) then return end
     end
   until not has_more
   page.next_from = ''
@@ -290,13 +287,14 @@ local function walk_running(step, page, suits)
 end
 
 function steps.scan(step)
+  step.hashes = {}
   local order = arg(step)
   local page = { answers = {}, next_from = '', found_tasks = 0 }
   page.from, page.lookups_left, page.most = arg(step), number(step), number(step)
   page.wanted_type, page.wanted_tag, page.wanted_group, page.wanted_batch, page.wanted_status = next_args(step, 5)
   page.is_bare, page.bytes_left = arg(step) == '1', number(step)
   local created_after, created_before, wanted_error = next_args(step, 3)
-  page.has_times = created_after .. created_before ~= ''
+  page.has_labels, page.has_times = page.wanted_tag .. page.wanted_group ~= '', created_after .. created_before ~= ''
   page.created_after, page.created_before = tonumber(created_after) or 0, tonumber(created_before) or math.huge
   page.wanted_error = wanted_error:lower()
   local most_read = page.lookups_left
