@@ -1,6 +1,6 @@
 import { fastify } from 'fastify'
-import { Type } from 'typebox'
 import { AJV_OPTIONS } from '../src/server/fastify-instance.ts'
+import { Type } from '../src/task/json-schema.ts'
 import { TaskInputSchema } from '../src/task/task-input.ts'
 
 /** What HTTP and validation cost alone: the same bodies, the same schemas, an answer of the same kind, and no queue. */

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { pino } from 'pino'
-import { createLive } from '../../src/notify/live.ts'
+import { createLive } from '../../src/notify/create-live.ts'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { numbered, PAYLOAD, workUntil } from '../contenders/contender.ts'
@@ -21,7 +21,7 @@ const [watched] = await engine.submit([completeSpec({ type: 'bench', payload: PA
 const live =
   mqtt === 'off'
     ? null
-    : createLive({
+    : await createLive({
         queue: engine,
         logger: pino({ level: 'error' }),
         mqtt: mqtt!,

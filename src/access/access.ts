@@ -2,7 +2,7 @@ import type { Queue } from '../queue/queue.ts'
 import type { ApiKey } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
 import { CallRates } from './call-rates.ts'
-import { Issuer, type IssuerOptions } from './issuer.ts'
+import type { Issuer, IssuerOptions } from './issuer.ts'
 import { KeyRing, PREFIXES } from './key-ring.ts'
 import { notAccepted, type Principal } from './principal.ts'
 import { isSubscription, type SubscriptionClaims, signSubscription, verifySubscription } from './subscription.ts'
@@ -33,7 +33,7 @@ export const LOOK_MS = 400
 export class Access {
   readonly #ring: KeyRing
   readonly #options: AccessOptions
-  readonly #issuer: Issuer | null
+  readonly #issuer: Promise<Issuer> | null
   readonly #rates: CallRates
   readonly #principals = new WeakMap<ApiKey, Principal>()
   readonly #connected = new Set<{ principal: Principal; end: () => void }>()
@@ -43,7 +43,8 @@ export class Access {
     this.#options = options
     this.#ring = new KeyRing(options.queue)
     this.#rates = new CallRates(options.queue)
-    this.#issuer = options.issuer && new Issuer(options.issuer)
+    const { issuer } = options
+    this.#issuer = issuer && import('./issuer.ts').then(({ Issuer }) => new Issuer(issuer))
   }
 
   /**
@@ -56,9 +57,9 @@ export class Access {
       return this.#byKey(token, 'the key is not valid: it was revoked, has expired, or never was')
     }
     if (token.split('.').length === 3) {
-      if (isSubscription(token)) return this.#bySubscription(token)
+      if (await isSubscription(token)) return this.#bySubscription(token)
       if (!this.#issuer) throw notAccepted('tokens (JWT) are not accepted here: --auth jwt or keys+jwt accepts them')
-      return this.#issuer.verify(token)
+      return (await this.#issuer).verify(token)
     }
     throw notAccepted(`that is neither a key of XQueue (they begin with ${PREFIXES.key}) nor a JWT`)
   }

@@ -1,8 +1,9 @@
-import { decodeProtectedHeader, jwtVerify, SignJWT } from 'jose'
 import { Topics } from '../notify/topics.ts'
 import type { Bounds } from '../task/bounds.ts'
 import { type Interests, notAccepted, type Principal } from './principal.ts'
 
+/** Loaded by the first token: most servers never see one. */
+const jose = () => import('jose')
 const TYPE = 'xqueue-subscription'
 const ISSUER = 'xqueue'
 
@@ -31,6 +32,7 @@ export async function signSubscription(
     ...(by.bounds ? { bounds: by.bounds } : {}),
     ...(interests.isView ? { view: true } : {}),
   }
+  const { SignJWT } = await jose()
   return new SignJWT(claims)
     .setProtectedHeader({ alg: 'HS256', typ: TYPE })
     .setIssuer(ISSUER)
@@ -41,7 +43,8 @@ export async function signSubscription(
 }
 
 /** Whether a JWT claims to be a subscription token. */
-export function isSubscription(token: string): boolean {
+export async function isSubscription(token: string): Promise<boolean> {
+  const { decodeProtectedHeader } = await jose()
   try {
     return decodeProtectedHeader(token).typ === TYPE
   } catch {
@@ -52,6 +55,7 @@ export function isSubscription(token: string): boolean {
 /** @throws XQueueError `unauthorized` */
 export async function verifySubscription(token: string, secret: string): Promise<Principal> {
   const checks = { issuer: ISSUER, algorithms: ['HS256'], typ: TYPE, requiredClaims: ['exp', 'sub'] }
+  const { jwtVerify } = await jose()
   const { payload } = await jwtVerify(token, bytesOf(secret), checks).catch((error: { code?: string }) => {
     const why = error.code === 'ERR_JWT_EXPIRED' ? 'has expired' : 'was not issued by this queue'
     throw notAccepted(`the subscription token ${why}: get a new one with POST /api/v1/subscriptions`)

@@ -1,6 +1,6 @@
-import { type TSchema, Type } from 'typebox'
 import { call, type Server } from '../client/call.ts'
 import type { Scope } from '../task/api-key.ts'
+import { type JsonSchema, Type } from '../task/json-schema.ts'
 import { STATUSES } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
 
@@ -11,7 +11,7 @@ export interface McpTool {
   description: string
   /** The scope that a key needs to see the tool. */
   scope: Scope
-  input: TSchema
+  input: JsonSchema
   /** Whether it removes something that is not restored by another call. */
   destroys?: true
   run: (server: Server, input: never) => Promise<object>
@@ -20,7 +20,7 @@ export interface McpTool {
 const LIST_MAX = 200
 const LINES_MAX = 200
 
-const strict = (properties: Record<string, TSchema>) => Type.Object(properties, { additionalProperties: false })
+const strict = (properties: Record<string, JsonSchema>) => Type.Object(properties, { additionalProperties: false })
 const text = (description: string) => Type.String({ description })
 const optional = (description: string) => Type.Optional(text(description))
 const ID = { id: text('Id of the task') }
@@ -136,7 +136,7 @@ const CHANGING: readonly McpTool[] = [
       max_retry: Type.Optional(Type.Integer({ minimum: 0 })),
       group: optional('Group, such as a tenant'),
       batch: optional('Batch'),
-      tags: Type.Optional(Type.Record(Type.String(), Type.String())),
+      tags: Type.Optional(Type.Record(Type.String())),
       idempotency_key: optional('Key of this submission'),
     }),
     run: (server, input: object) => call(server, 'POST', '/tasks', input),

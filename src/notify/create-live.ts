@@ -1,8 +1,7 @@
-import { EmbeddedBroker } from './broker.ts'
 import type { Live, LiveOptions } from './live.ts'
-import { Notifier } from './notifier.ts'
 
-/** The embedded broker, or a client of another broker. */
-export function createLive(options: LiveOptions): Live {
-  return options.mqtt === 'embedded' ? new EmbeddedBroker(options) : new Notifier(options)
+/** The embedded broker, or a client of another broker; only its own library is loaded. */
+export async function createLive(options: LiveOptions): Promise<Live> {
+  if (options.mqtt !== 'embedded') return new (await import('./notifier.ts')).Notifier(options)
+  return new (await import('./broker.ts')).EmbeddedBroker(options)
 }

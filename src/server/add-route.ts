@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
-import { Type } from 'typebox'
 import type { RouteScope } from '../access/principal.ts'
+import { Type } from '../task/json-schema.ts'
 import { OPERATIONS } from './operations.ts'
 import { refusalsOf } from './refusals.ts'
 import type { Route } from './route.ts'

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
-import { Type } from 'typebox'
 import { ATTEMPT_OUTCOMES, attemptJson } from '../task/attempt.ts'
+import { Type } from '../task/json-schema.ts'
 import { count, orNull, time, timeOrNull, titled } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 import { IdParams } from './schemas.ts'
@@ -10,10 +10,10 @@ const Attempt = Type.Object(
   {
     number: Type.Integer({ minimum: 1, description: 'From 1; a run that does not count has the number of the next' }),
     delivery: count('The hand-out to a worker; no other attempt of the task has the same'),
-    outcome: Type.Unsafe({
+    outcome: {
       enum: ATTEMPT_OUTCOMES,
       description: '`lost` with its worker, `released` by a worker that stopped, `held` by a hold of the type',
-    }),
+    },
     worker_id: orNull('string'),
     started_at: time('Start'),
     ended_at: timeOrNull('End; null while it runs'),

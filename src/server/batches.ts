@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { Type } from 'typebox'
 import { XQueueError } from '../task/errors.ts'
 import type { BatchInfo } from '../task/flow.ts'
+import { Type } from '../task/json-schema.ts'
 import { FINAL_STATUSES, STATUSES } from '../task/status.ts'
 import { BatchSchema } from '../task/task-input.ts'
 import { ChangedSchema, changeAll } from './bulk.ts'

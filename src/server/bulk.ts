@@ -1,6 +1,6 @@
-import { Type } from 'typebox'
 import type { Changed, ListQuery, Page, Queue, TaskFilter } from '../queue/queue.ts'
 import { patternOf, textOfAll } from '../task/error-pattern.ts'
+import { Type } from '../task/json-schema.ts'
 import { pagesOf } from '../task/pages.ts'
 import { CHANGEABLE_STATUSES, FINAL_STATUSES, type Status } from '../task/status.ts'
 import { count as countOf } from './fields.ts'

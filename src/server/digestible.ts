@@ -94,11 +94,6 @@ function simplify(given: Schema): Schema {
   const simplified = { ...schema }
   if (Array.isArray(schema.enum)) simplified.type ??= typeOfAll(schema.enum)
   if (schema.type === 'array' || schema.properties) for (const condition of CONDITIONS) delete simplified[condition]
-  const { patternProperties } = schema as { patternProperties?: Record<string, Schema> }
-  if (patternProperties) {
-    delete simplified.patternProperties
-    simplified.additionalProperties = Object.values(patternProperties)[0]
-  }
   return simplified
 }
 

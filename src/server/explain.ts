@@ -1,4 +1,4 @@
-import { Type } from 'typebox'
+import { Type } from '../task/json-schema.ts'
 import { isoTime } from '../task/task-json.ts'
 import { count, orNull, ref, timeOrNull, titled } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
@@ -18,7 +18,7 @@ const Explanation = titled(
     type: Type.String(),
     group: orNull('string'),
     status: StatusSchema,
-    reason: Type.Unsafe({ enum: REASONS }),
+    reason: { enum: REASONS },
     max_concurrency: orNull('integer'),
     holders: Type.Array(ref('Holder')),
     limits: Type.Array(

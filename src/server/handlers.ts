@@ -1,7 +1,7 @@
-import { Type } from 'typebox'
 import { type GroupTurns, type HandlerSettings, type LimitSettings, refuseLimitChange } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
+import { Type } from '../task/json-schema.ts'
 import type { Retention } from '../task/retention.ts'
 import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
 import { FINAL_STATUSES, type FinalStatus } from '../task/status.ts'
@@ -32,7 +32,6 @@ const HandlerInputSchema = Type.Object(
     uses: optional(UsesSchema),
     limits: optional(
       Type.Record(
-        Type.String(),
         Type.Object(
           { max: optional(MaxSchema), rate: optional(RateInputSchema) },
           { ...closed, title: 'DeclaredLimit' },

@@ -1,5 +1,5 @@
-import { Type } from 'typebox'
 import { COUNTS, type Ring } from '../queue/queue.ts'
+import { Type } from '../task/json-schema.ts'
 import { TypeNameSchema } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
 import { count, nullable, seconds, time, titled } from './fields.ts'
@@ -37,7 +37,7 @@ const Slot = Type.Object(
 const History = titled(
   'History',
   Type.Object({
-    range: Type.Unsafe({ enum: Object.keys(RANGES) }),
+    range: { enum: Object.keys(RANGES) },
     slot: seconds('Length of a slot'),
     slots: Type.Array(Slot, { description: 'All slots of the range, oldest first; the last one is not over yet' }),
   }),
@@ -53,7 +53,7 @@ export function historyRoutes({ queue }: ServerContext): Route[] {
       summary: 'Get figures of a type, or of all types, over time',
       querystring: Type.Object(
         {
-          range: Type.Optional(Type.Unsafe<string>({ enum: Object.keys(RANGES), default: '1h' })),
+          range: Type.Optional({ enum: Object.keys(RANGES), default: '1h' }),
           type: Type.Optional(TypeNameSchema),
         },
         { additionalProperties: false },

@@ -1,8 +1,8 @@
 import type { FastifyRequest } from 'fastify'
-import { Type } from 'typebox'
 import type { Queue } from '../queue/queue.ts'
 import { invalidField, leaseLost, XQueueError } from '../task/errors.ts'
 import { type Json, type JsonText, joined, write } from '../task/json.ts'
+import { Type } from '../task/json-schema.ts'
 import { failureOf, type Outcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
 import type { Retry } from '../task/retry.ts'
@@ -37,7 +37,7 @@ export interface RetryInput {
 
 export const USAGE =
   'Units of named limits that the attempt has used in fact, {"tokens": 900}; corrects what their rates have counted'
-const UsageSchema = Type.Record(Type.String(), Type.Integer({ minimum: 0, maximum: USES_LIMITS.unitsMax }), {
+const UsageSchema = Type.Record(Type.Integer({ minimum: 0, maximum: USES_LIMITS.unitsMax }), {
   maxProperties: USES_LIMITS.namesMax,
   propertyNames: { minLength: 1, maxLength: USES_LIMITS.nameCharsMax },
   description: USAGE,
@@ -86,7 +86,7 @@ function completeTask({ queue, limits }: ServerContext): Route {
     params: LeaseParams,
     body: Type.Object(
       {
-        result: Type.Optional(Type.Unsafe<unknown>({ description: 'Any JSON' })),
+        result: Type.Optional({ description: 'Any JSON' }),
         usage: Type.Optional(UsageSchema),
         logs: Type.Optional(LogLines),
       },
@@ -173,12 +173,10 @@ function renewLease({ queue }: ServerContext): Route {
     params: LeaseParams,
     body: Type.Object(
       {
-        progress: Type.Optional(
-          Type.Unsafe<Progress>({
-            oneOf: [{ type: 'number' }, { type: 'object' }],
-            description: '0–100 (a number outside becomes the nearest bound), or an object of at most 16 KiB',
-          }),
-        ),
+        progress: Type.Optional({
+          oneOf: [{ type: 'number' }, { type: 'object' }],
+          description: '0–100 (a number outside becomes the nearest bound), or an object of at most 16 KiB',
+        }),
         logs: Type.Optional(LogLines),
       },
       { additionalProperties: false },

@@ -1,5 +1,5 @@
-import { Type } from 'typebox'
 import { invalidField } from '../task/errors.ts'
+import { Type } from '../task/json-schema.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { durationOf, LIMIT_NAME_PATTERN } from '../task/task-input.ts'
 import { durationMs } from './claims.ts'

@@ -1,5 +1,5 @@
-import { Type } from 'typebox'
 import { changedNumberIn, joined, write } from '../task/json.ts'
+import { Type } from '../task/json-schema.ts'
 import { type AttemptLog, LOG_LEVELS, LOG_LIMITS, type LogLevel, logText } from '../task/log-line.ts'
 import { withoutTokens } from '../task/masking.ts'
 
@@ -8,9 +8,9 @@ import { withoutTokens } from '../task/masking.ts'
 const LogLineInput = Type.Object(
   {
     message: Type.String({ description: `A line of more than ${LOG_LIMITS.lineBytesMax} bytes is cut` }),
-    level: Type.Optional(Type.Unsafe<LogLevel>({ enum: LOG_LEVELS, default: 'info' })),
+    level: Type.Optional({ enum: LOG_LEVELS, default: 'info' }),
     time: Type.Optional(Type.String({ format: 'date-time', description: 'Default: the time of the call' })),
-    fields: Type.Optional(Type.Unsafe<object>({ type: 'object', description: 'Any JSON object' })),
+    fields: Type.Optional({ type: 'object', description: 'Any JSON object' }),
   },
   { additionalProperties: false, title: 'LogLineInput' },
 )

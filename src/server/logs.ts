@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { Type } from 'typebox'
+import { Type } from '../task/json-schema.ts'
 import { LOG_LEVELS, type LogLine } from '../task/log-line.ts'
 import { isFinal } from '../task/status.ts'
 import { streamQuota } from './caller-quota.ts'
@@ -22,7 +22,7 @@ const Line = Type.Object(
     delivery: count('The hand-out to a worker, as of the attempt'),
     attempt: count('Number of the attempt'),
     time: time('Time at which the handler wrote it'),
-    level: Type.Unsafe({ enum: LOG_LEVELS }),
+    level: { enum: LOG_LEVELS },
     message: orNull('string', { description: 'Null for keys that may not see contents' }),
     fields: nullable({ type: 'object' }, 'Further fields of the line'),
   },

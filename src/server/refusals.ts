@@ -1,5 +1,5 @@
-import { Type } from 'typebox'
 import { ERRORS, type ErrorCode } from '../task/errors.ts'
+import { Type } from '../task/json-schema.ts'
 import type { Route } from './route.ts'
 import { isRefusable } from './shed.ts'
 

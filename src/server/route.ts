@@ -1,7 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Logger } from 'pino'
 import type { Registry } from 'prom-client'
-import type { TSchema } from 'typebox'
 import type { Access } from '../access/access.ts'
 import type { AuditLog } from '../access/audit.ts'
 import type { Certificate } from '../access/certificate.ts'
@@ -10,6 +9,7 @@ import type { Newcomers } from '../access/newcomers.ts'
 import type { RouteScope } from '../access/principal.ts'
 import type { Health, Queue } from '../queue/queue.ts'
 import type { ErrorCode } from '../task/errors.ts'
+import type { JsonSchema } from '../task/json-schema.ts'
 import type { KnownType } from '../task/task-input.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
 import type { AdmissionLimits } from './admission.ts'
@@ -101,12 +101,12 @@ export interface Route {
   /** Marks numbers that would change (`changedNumberIn`) instead of refusing the body. */
   marksNumbers?: boolean
   summary: string
-  params?: TSchema
-  querystring?: TSchema
-  body?: TSchema
+  params?: JsonSchema
+  querystring?: JsonSchema
+  body?: JsonSchema
   bodyLimit?: number
   /** Answers by status; required unless hidden. */
-  answers?: Readonly<Record<number, TSchema>>
+  answers?: Readonly<Record<number, JsonSchema>>
   /** Refusals beside those of any call. */
   refusals?: readonly ErrorCode[]
   /** Not an API call: omitted from the documentation. */

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
-import { Type } from 'typebox'
 import type { Queue, ScheduleChange } from '../queue/queue.ts'
+import { Type } from '../task/json-schema.ts'
 import { CATCH_UPS, noSchedule, OVERLAPS, type Schedule } from '../task/schedule.ts'
 import {
   type ScheduleChangesInput,
@@ -28,16 +28,16 @@ export const ScheduleSchema = Type.Object(
     payload: json('Any JSON'),
     priority: Type.Integer(),
     group: orNull('string'),
-    uses: Type.Record(Type.String(), Type.Integer()),
-    tags: Type.Record(Type.String(), Type.String()),
+    uses: Type.Record(Type.Integer()),
+    tags: Type.Record(Type.String()),
     max_retry: Type.Integer(),
     queue_timeout: seconds('Maximum wait of each task for its first start; 0 = no limit'),
     process_timeout: seconds('Maximum duration of an attempt; 0 = no limit'),
     cron: orNull('string'),
     timezone: orNull('string'),
     every: orNull('number', { description: 'In seconds' }),
-    catch_up: Type.Unsafe({ enum: CATCH_UPS }),
-    overlap: Type.Unsafe({ enum: OVERLAPS }),
+    catch_up: { enum: CATCH_UPS },
+    overlap: { enum: OVERLAPS },
     paused: Type.Boolean(),
     next_at: timeOrNull('The next tick'),
     last_at: timeOrNull('Time of the latest task'),

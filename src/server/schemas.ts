@@ -1,6 +1,6 @@
-import { Type } from 'typebox'
 import { ERROR_PATTERN_CHARS_MAX } from '../task/error-pattern.ts'
 import { ON_FAILURE } from '../task/flow.ts'
+import { Type } from '../task/json-schema.ts'
 import { STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
 import { BatchSchema, GroupSchema, TAG_FILTER_PATTERN, TypeNameSchema } from '../task/task-input.ts'
 import { count, json, orNull, seconds, time, timeOrNull } from './fields.ts'
@@ -87,27 +87,27 @@ export const TaskSchema = Type.Object(
     max_retry: count('Retries after the first attempt'),
     queue_timeout: seconds('Maximum wait for the first start; 0 = no limit'),
     process_timeout: seconds('Maximum duration of an attempt; 0 = no limit'),
-    timeout_reason: Type.Unsafe({ enum: [...TIMEOUT_REASONS, null], description: 'The time-out that ended the task' }),
+    timeout_reason: { enum: [...TIMEOUT_REASONS, null], description: 'The time-out that ended the task' },
     created_at: time('Time of acceptance'),
     run_at: time('Earliest start'),
     started_at: timeOrNull('Start of the latest attempt'),
     updated_at: time('Time of the latest change'),
     completed_at: timeOrNull('Time of the end'),
     worker_id: orNull('string', { description: 'Worker of the current or latest run' }),
-    progress: Type.Unsafe({
+    progress: {
       oneOf: [{ type: 'number' }, { type: 'object' }, { type: 'null' }],
       description: 'Latest progress: 0–100 or an object',
-    }),
+    },
     result: json('Any JSON; null before the task has succeeded'),
     error: orNull('string', { description: 'Error of the latest failed attempt' }),
-    tags: Type.Record(Type.String(), Type.String()),
+    tags: Type.Record(Type.String()),
     idempotency_key: orNull('string'),
     group: orNull('string', { description: 'Group within the type' }),
-    uses: Type.Record(Type.String(), Type.Integer(), {
+    uses: Type.Record(Type.Integer(), {
       description: 'Units of named limits that it uses while it runs',
     }),
     after: Type.Array(Type.String(), { description: 'The tasks that it waits for or waited for' }),
-    on_failure: Type.Unsafe({ enum: ON_FAILURE }),
+    on_failure: { enum: ON_FAILURE },
     batch: orNull('string', { description: 'Batch of the task' }),
   },
   { $id: 'Task' },

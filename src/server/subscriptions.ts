@@ -1,9 +1,9 @@
-import { type TSchema, Type } from 'typebox'
 import { type Interests, sightOf } from '../access/principal.ts'
 import { topicsOf } from '../access/subscription.ts'
 import type { Queue } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
+import { type JsonSchema, Type } from '../task/json-schema.ts'
 import { durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
 import { time } from './fields.ts'
@@ -34,7 +34,7 @@ interface SubscriptionInput {
 
 /** POST /api/v1/subscriptions: a token for a page to subscribe to its own tasks only. */
 export function subscriptionRoutes({ queue, access, live, types, hasTls, basePath }: ServerContext): Route[] {
-  const listOf = (name: TSchema) => Type.Optional(Type.Array(name, { minItems: 1, maxItems: NAMES_MAX }))
+  const listOf = (name: JsonSchema) => Type.Optional(Type.Array(name, { minItems: 1, maxItems: NAMES_MAX }))
   return [
     {
       method: 'POST',

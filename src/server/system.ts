@@ -1,6 +1,6 @@
-import { Type } from 'typebox'
 import { may } from '../access/principal.ts'
 import type { Queue, WorkerInfo } from '../queue/queue.ts'
+import { Type } from '../task/json-schema.ts'
 import { FINAL_STATUSES, STATUSES } from '../task/status.ts'
 import { isoTime } from '../task/task-json.ts'
 import { count, described, orNull, seconds, time, titled } from './fields.ts'
@@ -32,7 +32,7 @@ export const StatsSchema = titled(
       { length: count('Unfinished tasks'), groups: count('Number of readers') },
       { description: 'Unfinished tasks (`length`) in the engine; see GET /api/v1/stream' },
     ),
-    concurrency_limits: Type.Record(Type.String(), Type.Integer(), { description: 'Limits by type' }),
+    concurrency_limits: Type.Record(Type.Integer(), { description: 'Limits by type' }),
     throughput: Type.Number({ description: 'Ended tasks per second, over the last minute' }),
     instance_id: Type.String({ description: 'The process that answers' }),
     is_running: Type.Boolean({ description: 'Always true' }),
@@ -43,7 +43,7 @@ export const StatsSchema = titled(
 const Health = titled(
   'Health',
   Type.Object({
-    status: Type.Unsafe({ enum: ['healthy', 'degraded', 'unhealthy'] }),
+    status: { enum: ['healthy', 'degraded', 'unhealthy'] },
     timestamp: time('Time of the answer'),
     version: Type.Optional(Type.String()),
     engine: Type.Optional(Type.String()),

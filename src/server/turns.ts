@@ -1,7 +1,7 @@
-import { Type } from 'typebox'
 import type { Renewed, Settled, Turn } from '../queue/queue.ts'
 import { invalidField, leaseLost, XQueueError } from '../task/errors.ts'
 import { changedNumberIn, type Json, joined, write } from '../task/json.ts'
+import { Type } from '../task/json-schema.ts'
 import { failureOf, type Outcome } from '../task/outcome.ts'
 import { type Reported, reportedProgress } from '../task/progress.ts'
 import { TASK_LIMITS } from '../task/task.ts'
@@ -24,31 +24,27 @@ const LeaseToken = Type.String({ maxLength: 200 })
 const ReportedOutcome = Type.Object(
   {
     lease: LeaseToken,
-    result: Type.Optional(Type.Unsafe<unknown>({ description: 'The task succeeded. Any JSON; default null' })),
+    result: Type.Optional({ description: 'The task succeeded. Any JSON; default null' }),
     error: Type.Optional(
       Type.String({ description: `The attempt failed. Up to ${TASK_LIMITS.errorCharsMax} characters` }),
     ),
     retry: Type.Optional(Type.Boolean({ description: 'With `error`: false fails the task now; default true' })),
-    delay: Type.Optional(
-      Type.Unsafe<number | string>({
-        title: 'RetryDelay',
-        oneOf: [{ type: 'number' }, { type: 'string' }],
-        description: 'With `error`: time until the retry, in seconds or as text with units',
-      }),
-    ),
-    hold: Type.Optional(
-      Type.Unsafe<number | string>({
-        title: 'HoldTime',
-        oneOf: [{ type: 'number' }, { type: 'string' }],
-        description:
-          'With `error`: no task of the type starts before this time has passed, more than 0 and up to 24 hours. ' +
-          'The task is ready then, no attempt counts, and `delay` and `retry` do not apply',
-      }),
-    ),
+    delay: Type.Optional({
+      title: 'RetryDelay',
+      oneOf: [{ type: 'number' }, { type: 'string' }],
+      description: 'With `error`: time until the retry, in seconds or as text with units',
+    }),
+    hold: Type.Optional({
+      title: 'HoldTime',
+      oneOf: [{ type: 'number' }, { type: 'string' }],
+      description:
+        'With `error`: no task of the type starts before this time has passed, more than 0 and up to 24 hours. ' +
+        'The task is ready then, no attempt counts, and `delay` and `retry` do not apply',
+    }),
     limit: Type.Optional(
       Type.String({ description: 'With `hold`: the named limit that is held, which the task uses. Default: the type' }),
     ),
-    usage: Type.Optional(Type.Unsafe<unknown>({ description: USAGE })),
+    usage: Type.Optional({ description: USAGE }),
     release: Type.Optional(
       Type.Boolean({ description: 'true: the handler has not run. The task is ready again, and no attempt counts' }),
     ),
@@ -59,11 +55,9 @@ const ReportedOutcome = Type.Object(
 const LeaseRenewal = Type.Object(
   {
     lease: LeaseToken,
-    progress: Type.Optional(
-      Type.Unsafe<unknown>({
-        description: '0–100 (a number outside becomes the nearest bound), or an object of at most 16 KiB',
-      }),
-    ),
+    progress: Type.Optional({
+      description: '0–100 (a number outside becomes the nearest bound), or an object of at most 16 KiB',
+    }),
   },
   { ...closed, title: 'LeaseRenewal' },
 )
@@ -93,7 +87,7 @@ const TurnBody = Type.Object(
   closed,
 )
 
-const problem = Type.Optional(Type.Unsafe({ ...ref('Problem'), description: 'The reason why the item is refused' }))
+const problem = Type.Optional({ ...ref('Problem'), description: 'The reason why the item is refused' })
 
 const TurnAnswerSchema = Type.Object(
   {

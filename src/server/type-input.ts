@@ -1,7 +1,7 @@
-import { Type } from 'typebox'
 import { CEILING_RANGES, type CeilingChanges } from '../task/ceilings.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField } from '../task/errors.ts'
+import { Type } from '../task/json-schema.ts'
 import type { RetentionChanges } from '../task/retention.ts'
 import { FINAL_STATUSES, type FinalStatus } from '../task/status.ts'
 import { TASK_LIMITS } from '../task/task.ts'
@@ -11,18 +11,16 @@ import { durationOf } from '../task/task-input.ts'
 
 const ceiling = (field: keyof typeof CEILING_RANGES, description?: string) => {
   const [minimum, maximum] = CEILING_RANGES[field]
-  return Type.Optional(
-    Type.Unsafe<number | null>({
-      type: ['integer', 'null'],
-      minimum,
-      maximum,
-      ...(description ? { description } : {}),
-    }),
-  )
+  return Type.Optional({
+    type: ['integer', 'null'],
+    minimum,
+    maximum,
+    ...(description ? { description } : {}),
+  })
 }
 const durationOrNull = (title: string, least: number) => {
   const duration = durationOf({ title, least, most: TASK_LIMITS.durationMsMax })
-  return Type.Optional(Type.Unsafe<number | string | null>({ oneOf: [duration, { type: 'null' }] }))
+  return Type.Optional({ oneOf: [duration, { type: 'null' }] })
 }
 const TITLES: Readonly<Record<FinalStatus, string>> = {
   success: 'RetentionOfSuccess',

@@ -1,6 +1,6 @@
-import { Type } from 'typebox'
-import { GROUP_TURNS, type GroupTurns, type Holder, type TypeInfo } from '../queue/queue.ts'
+import { GROUP_TURNS, type Holder, type TypeInfo } from '../queue/queue.ts'
 import type { Ceilings } from '../task/ceilings.ts'
+import { Type } from '../task/json-schema.ts'
 import { retentionOf, type TypeRetention } from '../task/retention.ts'
 import { FINAL_STATUSES } from '../task/status.ts'
 import { isoTime } from '../task/task-json.ts'
@@ -10,11 +10,11 @@ import { count, json, nullable, orNull, seconds, time, timeOrNull } from './fiel
 
 export const RateSchema = Type.Object({ max: Type.Integer(), per: seconds('The window') }, { title: 'Rate' })
 
-export const GroupTurnsSchema = Type.Unsafe<GroupTurns>({
+export const GroupTurnsSchema = {
   type: 'string',
   enum: [...GROUP_TURNS],
   description: 'What groups share fairly while they take turns: started `tasks`, or running `time`',
-})
+}
 
 export const Percentiles = Type.Object(
   { p50: seconds('Half'), p95: seconds('19 of 20'), p99: seconds('99 of 100') },

@@ -1,8 +1,8 @@
 import type { FastifyRequest } from 'fastify'
-import { Type } from 'typebox'
 import { type GroupTurns, RATE_LIMITS, type Rate, type TypeChange, type TypeInfo } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
+import { Type } from '../task/json-schema.ts'
 import { withoutTokens } from '../task/masking.ts'
 import { durationOf } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
@@ -20,13 +20,13 @@ import {
   typeJson,
 } from './type-json.ts'
 
-export const MaxSchema = Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: 1_000_000 })
+export const MaxSchema = { type: ['integer', 'null'], minimum: 1, maximum: 1_000_000 }
 
 const TYPE = described(ref('TaskType'), 'The type')
 
 const Limits = Type.Object({
-  limits: Type.Record(Type.String(), Type.Integer()),
-  in_use: Type.Record(Type.String(), Type.Integer()),
+  limits: Type.Record(Type.Integer()),
+  in_use: Type.Record(Type.Integer()),
   count: Type.Integer(),
 })
 
@@ -168,7 +168,7 @@ function setRate(context: ServerContext): Route {
     params: TypeParams,
     body: Type.Object(
       {
-        max: Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: RATE_LIMITS.max }),
+        max: { type: ['integer', 'null'], minimum: 1, maximum: RATE_LIMITS.max },
         per: Type.Optional(durationOf({ title: 'RateWindow', least: 1, most: RATE_LIMITS.perMs })),
       },
       {

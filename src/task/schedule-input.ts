@@ -1,6 +1,6 @@
-import { Type } from 'typebox'
 import { parseDurationMs } from './duration.ts'
 import { type FieldError, invalidField, XQueueError } from './errors.ts'
+import { Type } from './json-schema.ts'
 import {
   CATCH_UPS,
   type CatchUp,

@@ -1,9 +1,9 @@
-import { Type } from 'typebox'
 import { aboveCeilings, type Ceilings } from './ceilings.ts'
 import { parseDurationMs } from './duration.ts'
 import { type FieldError, XQueueError } from './errors.ts'
 import { ON_FAILURE, ON_FAILURE_SUMMARY, type OnFailure } from './flow.ts'
 import { faultIn, isTooDeep, type Json, type JsonFault, joined, TOO_DEEP } from './json.ts'
+import { Type } from './json-schema.ts'
 import { NO_TIME, parseTime } from './rfc3339.ts'
 import {
   completeSpec,
@@ -48,7 +48,7 @@ export const BatchSchema = Type.String({
   description: 'Name under which tasks are counted, listed, canceled and retried together',
 })
 
-export const UsesSchema = Type.Record(Type.String(), Type.Integer({ minimum: 1, maximum: USES_LIMITS.unitsMax }), {
+export const UsesSchema = Type.Record(Type.Integer({ minimum: 1, maximum: USES_LIMITS.unitsMax }), {
   maxProperties: USES_LIMITS.namesMax,
   description: 'Units of named limits that the task uses while it runs: {"gpu": 1}. Default: what its handler declares',
 })
@@ -78,18 +78,18 @@ export const FORMS: Readonly<Record<string, string>> = {
 /** Other queues, such as the Go XQueue, have priorities up to 10; their highest maps to ours. */
 const PRIORITY_ACCEPTED_MAX = 10
 
-const TaskReferenceSchema = Type.Unsafe<string | number>({
+const TaskReferenceSchema = {
   title: 'TaskReference',
   oneOf: [
     { type: 'string', maxLength: 100 },
     { type: 'integer', minimum: 0, maximum: TASK_LIMITS.batchTasksMax - 1 },
   ],
-})
+}
 
 export const TaskInputSchema = Type.Object(
   {
     type: Type.String({ minLength: 1, maxLength: TASK_LIMITS.typeCharsMax, description: 'Task type' }),
-    payload: Type.Unsafe<unknown>({ description: 'Any JSON (default: {})' }),
+    payload: { description: 'Any JSON (default: {})' },
     priority: Type.Integer({
       minimum: 0,
       maximum: PRIORITY_ACCEPTED_MAX,
@@ -104,7 +104,7 @@ export const TaskInputSchema = Type.Object(
       format: 'date-time',
       description: 'Time of the start, instead of delay; up to 366 days ahead',
     }),
-    tags: Type.Record(Type.String(), Type.String({ maxLength: TASK_LIMITS.tagValueCharsMax }), {
+    tags: Type.Record(Type.String({ maxLength: TASK_LIMITS.tagValueCharsMax }), {
       maxProperties: TASK_LIMITS.tagsMax,
       propertyNames: { minLength: 1, maxLength: TASK_LIMITS.tagKeyCharsMax },
     }),
@@ -343,14 +343,14 @@ export function throwErrors(errors: FieldError[]): void {
 
 /** In milliseconds. Only the parser of durations knows the length of a text. */
 export function durationOf({ title, meaning = '', least = 0, most }: DurationBounds) {
-  return Type.Unsafe<number | string>({
+  return {
     title,
     oneOf: [
       { type: 'number', minimum: least / 1_000, maximum: most / 1_000 },
       { type: 'string', maxLength: 64, format: DURATION_FORMAT },
     ],
     description: `${meaning}Seconds, or text with units: "90s", "1h30m"`,
-  })
+  }
 }
 
 interface DurationBounds {

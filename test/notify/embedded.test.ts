@@ -266,7 +266,7 @@ it('escapes the name of a worker that is not valid in a topic', async () => {
 it('disconnects subscribers if changes were removed before they were published, so that they read the state again', async () => {
   const queue = await openQueue('sqlite::memory:', { eventsMax: 10 })
   await queue.configureType('t', { declared: true })
-  const live = createLive({ ...liveOptions('embedded'), queue })
+  const live = await createLive({ ...liveOptions('embedded'), queue })
   await live.start(null)
   closing.push(
     () => queue.close(),

@@ -251,7 +251,7 @@ it('removes the retained state when retention removes the task', async () => {
   const queue = await openQueue('sqlite::memory:', { clock: () => now, retention: { ageMs: 60_000, countMax: 100 } })
   closing.push(() => queue.close())
   await queue.configureType('t', { declared: true })
-  const live = createLive({ ...liveOptions(broker.url), queue })
+  const live = await createLive({ ...liveOptions(broker.url), queue })
   await live.start(null)
   closing.push(() => live.stop())
   await vi.waitFor(() => expect(live.check().ok).toBe(true), MANY_MS)
@@ -274,7 +274,7 @@ it('publishes the present states if the events were removed before the broker re
   closing.push(() => queue.close())
   await queue.configureType('t', { declared: true })
   await queue.events({ after: null, max: 1, reader: { name: 'mqtt', owner: 'x', leaseMs: 1 } })
-  const live = createLive({ ...liveOptions(broker.url), queue })
+  const live = await createLive({ ...liveOptions(broker.url), queue })
   await live.start(null)
   closing.push(() => live.stop())
   const tasks = []

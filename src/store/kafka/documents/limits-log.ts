@@ -1,6 +1,6 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import { Type } from 'typebox'
 import { XQueueError } from '../../../task/errors.ts'
+import { Type } from '../../../task/json-schema.ts'
 import { isOfEachKey } from '../../../task/uses.ts'
 import { createsLimit } from '../../limit-record.ts'
 import type { State } from '../../state.ts'
@@ -20,7 +20,7 @@ type Setting = LimitSetting & { location: Omit<DeadLetter, 'error'> }
 const FIELDS = ['max', 'rate', 'paused', 'heldUntil'] as const
 
 const isSetting = new Ajv2020({ strict: false }).compile(
-  Type.Object({ name: Type.String({ minLength: 1 }), change: Type.Record(Type.String(), Type.Unknown()) }),
+  Type.Object({ name: Type.String({ minLength: 1 }), change: Type.Record(Type.Unknown()) }),
 )
 
 /**

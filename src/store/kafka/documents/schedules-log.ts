@@ -1,6 +1,6 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import { Type } from 'typebox'
 import { XQueueError } from '../../../task/errors.ts'
+import { Type } from '../../../task/json-schema.ts'
 import type { Schedule } from '../../../task/schedule.ts'
 import { CATCH_UPS, OVERLAPS, tickOfKey } from '../../../task/schedule.ts'
 import type { Task } from '../../../task/task.ts'

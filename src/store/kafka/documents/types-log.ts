@@ -1,6 +1,6 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import { Type } from 'typebox'
 import { XQueueError } from '../../../task/errors.ts'
+import { Type } from '../../../task/json-schema.ts'
 import { TypeNameSchema } from '../../../task/task-input.ts'
 import type { State } from '../../state.ts'
 import type { TypeChange } from '../../store.ts'
@@ -17,7 +17,7 @@ interface TypeSetting {
 type Setting = TypeSetting & { location: Omit<DeadLetter, 'error'> }
 
 const isSetting = new Ajv2020({ strict: false }).compile(
-  Type.Object({ type: TypeNameSchema, change: Type.Record(Type.String(), Type.Unknown()) }),
+  Type.Object({ type: TypeNameSchema, change: Type.Record(Type.Unknown()) }),
 )
 
 /**

@@ -1,6 +1,5 @@
 import type { ValidateFunction } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import { type TSchema, Type } from 'typebox'
 import {
   ATTEMPT_OUTCOMES,
   ATTEMPTS_MAX,
@@ -15,6 +14,7 @@ import type { TaskEvent } from '../../../task/event.ts'
 import { eventJson } from '../../../task/event.ts'
 import { ON_FAILURE, type OnFailure } from '../../../task/flow.ts'
 import type { Json } from '../../../task/json.ts'
+import { type JsonSchema, Type } from '../../../task/json-schema.ts'
 import { isFinal, STATUSES } from '../../../task/status.ts'
 import {
   acceptedTask,
@@ -63,7 +63,7 @@ const ajv = new Ajv2020({ strict: false })
 const Id = Type.String({ pattern: '^[0-9a-f-]{36}$' })
 const Count = Type.Integer({ minimum: 0 })
 const Duration = Type.Number({ minimum: 0 })
-const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+const Nullable = <T extends JsonSchema>(schema: T) => Type.Union([schema, Type.Null()])
 /** Fields that both forms of a task have. */
 const COMMON = {
   id: Id,
@@ -74,8 +74,8 @@ const COMMON = {
   queue_timeout: Duration,
   process_timeout: Duration,
 }
-const Tags = Type.Record(Type.String(), Type.String())
-const Units = Type.Record(Type.String(), Type.Integer({ minimum: 1, maximum: USES_LIMITS.unitsMax }))
+const Tags = Type.Record(Type.String())
+const Units = Type.Record(Type.Integer({ minimum: 1, maximum: USES_LIMITS.unitsMax }))
 const Failure = Type.Enum([...ON_FAILURE])
 
 const isAccepted = ajv.compile(
