@@ -13,5 +13,11 @@ server.post('/api/v1/tasks/batch', { schema: { body: batch } }, async (request, 
   const { tasks } = request.body as { tasks: unknown[] }
   return reply.status(201).send({ tasks: tasks.map((_, id) => ({ id, status: 'pending' })), count: tasks.length })
 })
+let page: unknown
+server.put('/page', async (request, reply) => {
+  page = request.body
+  return reply.status(204).send()
+})
+server.get('/api/v1/tasks', async (_request, reply) => reply.send(page))
 process.stderr.write(`listening on ${await server.listen({ port: 0 })}\n`)
 process.on('SIGTERM', () => process.exit(0))

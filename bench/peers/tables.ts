@@ -170,7 +170,7 @@ function latencyTable({ latency }: Record, language: Language): string {
 }
 
 function httpTable({ http }: Record, language: Language): string {
-  const head = [{ en: 'POST', zh: 'POST' }, ...SERVERS.flatMap(({ name }) => [name, { en: 'CPU', zh: 'CPU' }])]
+  const head = [{ en: 'calls', zh: '请求' }, ...SERVERS.flatMap(({ name }) => [name, { en: 'CPU', zh: 'CPU' }])]
   const rows = CALLS.map(({ id, name }) => [
     name,
     ...SERVERS.flatMap((server) => {
@@ -188,7 +188,7 @@ export function besideBefore({ figures, latencies }: Results): string {
     const [all, late] = [figures[id]?.[measure] ?? [], latencies[id]?.[measure]]
     return [spread(all), `${cpu(all)} µs`, late ? ms(late.p50) : none, late ? ms(late.p99) : none]
   }
-  const rows = PEERS.flatMap(({ id, name }) =>
+  const rows = [...PEERS, ...SERVERS].flatMap(({ id, name }) =>
     Object.keys(figures[id + BEFORE] ?? {}).map((measure): Cell[] => {
       return [name, measure, ...cells(id + BEFORE, measure), ...cells(id, measure)]
     }),
