@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
+from .clock import DATE_SECONDS
 from .task import Json, Predecessor, Task
 
 # Longest delay of a retry.
@@ -144,6 +145,7 @@ class Attempt:
         self._stopped: threading.Event | None = None
         self._is_stopped = False
         self._held = True
+        self._was_held = False
 
     @property
     def payload(self) -> Json:
@@ -255,11 +257,21 @@ class Attempt:
     def renewed(self, expires_at: float) -> None:
         """Its lease is held until then, by the clock of this machine."""
         self._expires_at = expires_at
+        self._was_held = self._was_held or expires_at > time.time()
         self._held_until = time.monotonic() + expires_at - time.time()
 
     def renew_soon(self) -> None:
         """Its renewal has failed."""
         self._renew_at = time.monotonic() + self._heartbeat_seconds / 5
+
+    @property
+    def may_start(self) -> bool:
+        """
+        False if it was canceled, or if its lease has ended by the worker's clock. A short lease can seem to have ended
+        from the start, because that clock errs by up to a second.
+        """
+        error = 0 if self._was_held else DATE_SECONDS
+        return not self._is_stopped and time.time() < self._expires_at + error
 
     def is_surely_lost(self, patience: float) -> bool:
         """Whether its lease ended so long ago that no report for it can count."""

@@ -15,7 +15,7 @@ NO_JSON = (TypeError, ValueError, RuntimeError)
 
 
 class Report:
-    """A result, or an error with its options: `fields` are JSON texts by their names."""
+    """A result, an error with its options, or a release: `fields` are JSON texts by their names."""
 
     __slots__ = ("attempt", "fields", "is_plain")
 
@@ -26,6 +26,11 @@ class Report:
         """Whether it has replaced a failure that was refused."""
 
     @property
+    def is_release(self) -> bool:
+        """Whether the handler has not run, so that no attempt counts."""
+        return "release" in self.fields
+
+    @property
     def verb(self) -> str:
         return "fail" if "error" in self.fields else "complete"
 
@@ -34,15 +39,19 @@ class Report:
         return sum(map(len, self.fields.values()))
 
     def instead(self, refusal: object) -> Report | None:
-        """What replaces it, as the server has refused it; None for a replacement."""
+        """What replaces it, as the server has refused it; None for a replacement and a release."""
+        if self.is_plain or self.is_release:
+            return None
         if self.verb == "complete":
             return failed(self.attempt, f"the result was refused: {refusal}", retry=False)
-        if self.is_plain:
-            return None
         error = f"the outcome was refused: {refusal}; {json.loads(self.fields['error'])}"
         retry = self.fields.get("retry")
         kept = {} if retry is None else {"retry": retry}
         return Report(self.attempt, {"error": json.dumps(error[:ERROR_CHARS_MAX]), **kept}, is_plain=True)
+
+
+def released(attempt: Attempt) -> Report:
+    return Report(attempt, {"release": "true"})
 
 
 def succeeded(attempt: Attempt, result: Json) -> Report:

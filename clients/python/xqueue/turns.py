@@ -92,7 +92,7 @@ class Turns:
             made.renewals.append(self._renew(renewal, made, timeout))
         for report in reports:
             try:
-                self._of_lease(report.attempt.lease, report.verb, _object(report.fields), timeout)
+                self._settle(report, timeout)
                 made.outcomes.append(None)
             except XQueueError as error:
                 if error.status in TRY_LATER:
@@ -102,6 +102,14 @@ class Turns:
             answer = self._call("/tasks/consume", json.dumps(claim), timeout, connection)
             made.leases, made.date = answer.body["leases"], answer.date
         return made
+
+    def _settle(self, report: Report, timeout: float) -> None:
+        if not report.is_release:
+            self._of_lease(report.attempt.lease, report.verb, _object(report.fields), timeout)
+        elif not self.is_old:  # An older server has no call that releases: the lease ends by itself.
+            answer = self._call("/tasks/turn", _body([report], (), {}), timeout, None)
+            if problem := _problem(answer.body["outcomes"][0]):
+                raise problem
 
     def _renew(
         self, renewal: Renewal, made: TurnAnswer, timeout: float

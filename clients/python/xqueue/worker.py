@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import socket
 import threading
 import time
@@ -13,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from random import random
-from typing import Any, Callable
+from typing import Callable
 from urllib.parse import quote
 
 from .attempt import Attempt, Canceled, DoNotRetry, RateLimited, RetryAfter
@@ -21,7 +20,9 @@ from .client import Client
 from .clock import ServerClock
 from .connection import Connection
 from .errors import ServerUnreachable, XQueueError
-from .report import NO_JSON, Report, failed, failed_with, succeeded
+from .pace import Pace
+from .report import NO_JSON, Report, failed, failed_with, released, succeeded
+from .signals import stopped_by_signals
 from .task import Json, Predecessor, Task
 from .threads import HandlerThreads
 from .turns import LEASE_LOST, TRY_LATER, Renewal, TurnAnswer, Turns
@@ -66,6 +67,8 @@ class Worker:
     more tasks and gives the running ones `shutdown` seconds. What is left then goes to another worker when its lease
     ends, and costs no attempt; so do the tasks of a worker that dies. A handler must therefore stand to run twice.
 
+    While handlers end within 5 ms, up to `claim_ahead` tasks are claimed that start when a thread is free; 0 for none.
+
     `worker_id` is its name in lists and at its tasks, up to 100 characters without control characters; default host and
     process.
 
@@ -79,6 +82,7 @@ class Worker:
         client: Client | None = None,
         *,
         concurrency: int = 4,
+        claim_ahead: int = 128,
         shutdown: float = 30.0,
         worker_id: str | None = None,
         settings: Mapping[str, Mapping[str, Json]] | None = None,
@@ -87,6 +91,8 @@ class Worker:
             raise ValueError('handlers is empty: give at least one, as {"resize": resize}')
         if strangers := set(settings or ()) - set(handlers):
             raise ValueError(f"settings of {', '.join(sorted(strangers))}: there is no handler of that type")
+        if claim_ahead < 0:
+            raise ValueError(f"claim_ahead is {claim_ahead}: give 0 or more")
         for name, fields in (settings or {}).items():
             if not isinstance(fields, Mapping) or "type" in fields:
                 raise ValueError(f'settings of {name}: give fields, as {{"concurrency": 2}}')
@@ -99,13 +105,15 @@ class Worker:
         self._id = worker_id or f"{socket.gethostname()}-{os.getpid()}"[-100:]
         self._turns = Turns(self._client)
         self._clock = ServerClock()
-        self._threads = HandlerThreads(concurrency, self._run)
+        self._pace = Pace(concurrency, claim_ahead)
+        self._threads = HandlerThreads(concurrency, self._run, self._give_back)
         lock = threading.Lock()
         self._may_claim, self._may_report = threading.Condition(lock), threading.Condition(lock)
         self._may_renew, self._idle = threading.Condition(lock), threading.Condition(lock)
         self._held: set[Attempt] = set()
-        """Those that run, and those that ended and whose outcome the server has not answered yet."""
-        self._running = 0
+        """Those that wait or run, and those that ended and whose outcome the server has not answered yet."""
+        self._open = 0
+        """Those that wait or run."""
         self._wanted = 0
         """Tasks that calls under way may bring."""
         self._reports: deque[Report] = deque()
@@ -119,15 +127,11 @@ class Worker:
         """Runs until `stop`. Raises XQueueError when the server refuses this worker, as for a wrong key."""
         # The loop has a thread of its own, so that a signal never interrupts what holds a lock.
         loop = threading.Thread(target=self._live, name="xqueue-loop", daemon=True)
-        before = self._listen_to_signals()
-        try:
+        with stopped_by_signals(self.stop):
             loop.start()
             # A signal that arrives just before the wait, or in another thread, does not end it.
             while loop.is_alive():
                 loop.join(SIGNAL_SECONDS_MAX)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         if self._failure:
             raise self._failure
 
@@ -138,9 +142,10 @@ class Worker:
 
     def _live(self) -> None:
         # Three loops make the calls: one waits for tasks, one reports outcomes and claims tasks with the same call, one
-        # renews leases. Outcomes that come while a call is under way share the next one.
+        # renews leases. Outcomes that come while a call is under way share the next one. A fourth makes no calls.
         threading.Thread(target=self._report, name="xqueue-reports", daemon=True).start()
         threading.Thread(target=self._renew, name="xqueue-renewals", daemon=True).start()
+        threading.Thread(target=self._threads.recall_late, name="xqueue-ahead", daemon=True).start()
         try:
             self._claim()
         except BaseException as error:
@@ -226,7 +231,7 @@ class Worker:
         finally:
             with self._may_claim:
                 self._wanted -= room
-                self._running += len(attempts)
+                self._open += len(attempts)
                 self._held.update(attempts)
                 if attempts:
                     self._may_renew.notify()
@@ -248,7 +253,11 @@ class Worker:
         return attempt
 
     def _run(self, attempt: Attempt) -> None:
+        if not attempt.may_start:
+            self._give_back([attempt])
+            return
         threading.current_thread().name = attempt.task.id
+        begun = time.monotonic()
         try:
             report = succeeded(attempt, self._handlers[attempt.task.type](attempt))
         except Canceled as stop:
@@ -256,14 +265,29 @@ class Worker:
         except BaseException as error:  # Also SystemExit: a handler must not end the worker.
             _log_failure(attempt, error)
             report = failed_with(attempt, error)
+        seconds = time.monotonic() - begun
         with self._may_report:
-            self._running -= 1
-            if attempt.held:
-                self._reports.append(report)
-                self._may_report.notify()
-            else:
-                self._forget([attempt])
-                self._may_claim.notify()
+            self._pace.ended(seconds)
+            self._ended(report)
+        if "hold" in report.fields:
+            # What was claimed ahead may not start either.
+            self._threads.recall(lambda waiting: waiting.task.type == attempt.task.type)
+
+    def _give_back(self, attempts: Sequence[Attempt]) -> None:
+        """They have not started: another worker can run them, and no attempt counts."""
+        with self._may_report:
+            self._pace.slow()
+            for attempt in attempts:
+                self._ended(released(attempt))
+
+    def _ended(self, report: Report) -> None:
+        self._open -= 1
+        if report.attempt.held:
+            self._reports.append(report)
+            self._may_report.notify()
+        else:
+            self._forget([report.attempt])
+            self._may_claim.notify()
 
     def _report(self) -> None:
         """Reports outcomes, until the worker has gone."""
@@ -397,6 +421,7 @@ class Worker:
         if not attempt.canceled:
             log.info("task %s is told to stop: %s", attempt.task.id, why)
         attempt.stop(why, held=held)
+        self._threads.recall(lambda waiting: waiting is attempt)
 
     def _predecessor(self, lease: str, task_id: str) -> Json:
         return self._client.call("GET", f"/leases/{quote(lease, safe='')}/predecessors/{quote(task_id, safe='')}").body
@@ -415,11 +440,14 @@ class Worker:
         """How many tasks more a call may bring."""
         if self._stopping.is_set():
             return 0
-        room = min(max(self._concurrency - self._running - self._wanted, 0), CLAIMS_MAX)
+        # An older server cannot take back what has not started.
+        most = self._concurrency + (0 if self._turns.is_old else self._pace.ahead())
+        room = min(max(most - self._open - self._wanted, 0), CLAIMS_MAX)
         self._wanted += room
         return room
 
     def _drain(self) -> None:
+        self._threads.close()
         if not self._wait_until_idle(self._shutdown):
             with self._idle:
                 held = list(self._held)
@@ -440,20 +468,6 @@ class Worker:
     def _wait_until_idle(self, seconds: float) -> bool:
         with self._idle:
             return self._idle.wait_for(lambda: not self._held, seconds)
-
-    def _listen_to_signals(self) -> dict[int, Any]:
-        """What the first signal asks for, the second one does not wait for."""
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-        before: dict[int, Any] = {}
-
-        def stop(number: int, _frame: object) -> None:
-            signal.signal(number, before[number])
-            self.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, stop)
-        return before
 
 
 def _log_failure(attempt: Attempt, error: BaseException) -> None:
