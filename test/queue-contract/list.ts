@@ -115,18 +115,18 @@ export function listContract(fixture: Fixture): void {
     )
 
     it('lists payloads, results and errors of any length in whole', async () => {
-      const texts = [10, 1_000, 1_100, 5_000].map((length) => 'x'.repeat(length))
-      for (const payload of texts) await submit({ payload })
-      const leases = await claim(texts.length)
-      for (const [index, { lease }] of leases.entries()) await succeed(lease, texts.at(-1 - index)!)
-      for (const payload of texts) await submit({ payload, maxRetry: 0 })
-      for (const [index, { lease }] of (await claim(texts.length)).entries())
-        await fail(lease, { error: texts.at(-1 - index)! })
-      const { tasks } = await fixture.queue.list({ limit: 10 })
-      const [failed, done] = [tasks.slice(0, 4).reverse(), tasks.slice(4).reverse()]
-      for (const some of [failed, done]) expect(some.map(({ payload }) => payload)).toEqual(texts)
-      expect(done.map(({ result }) => result)).toEqual(texts.toReversed())
-      expect(failed.map(({ error }) => error)).toEqual(texts.toReversed())
+      const [texts, errors] = [
+        [10, 5_000, 200_000],
+        [16_000, 5_000, 10],
+      ].map((sizes) => sizes.map((n) => 'x'.repeat(n)))
+      for (const payload of texts!) await submit({ payload })
+      for (const [index, { lease }] of (await claim(3)).entries()) await succeed(lease, texts!.at(-1 - index)!)
+      for (const payload of texts!) await submit({ payload, maxRetry: 0 })
+      for (const [index, { lease }] of (await claim(3)).entries()) await fail(lease, { error: errors![index] })
+      const tasks = (await fixture.queue.list({ limit: 10 })).tasks.reverse()
+      expect(tasks.map(({ payload }) => payload)).toEqual([...texts!, ...texts!])
+      expect(tasks.map(({ result }) => result)).toEqual([...texts!.toReversed(), null, null, null])
+      expect(tasks.map(({ error }) => error)).toEqual([null, null, null, ...errors!])
     })
 
     it.each(['pending', 'processing', 'success'] as const)(

@@ -306,7 +306,7 @@ export class Queries {
     let [bytesLeft, isCut] = [bytes, false]
     let reached = from ?? ''
     // All tasks of an order are on its page, except for those that have just left it.
-    const isFiltered = [type, tag, group, createdAfter, createdBefore, error].some((part) => part)
+    const isFiltered = [type, tag, group, batch, createdAfter, createdBefore, error].some((part) => part)
     let most = isFiltered ? BATCH_MAX : Math.min(want, BATCH_MAX)
     const tagJson = tag ? `${JSON.stringify(tag.key)}:${JSON.stringify(tag.value)}` : ''
     while (items.length < want && reached !== END && budget.tasks > 0 && !isCut) {

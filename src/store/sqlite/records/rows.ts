@@ -11,18 +11,16 @@ import type { Row, Value } from '../database/database.ts'
 const SHORT = `t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.deliveries, t.max_retry, t.queue_timeout_ms,
   t.process_timeout_ms, t.timeout_reason, t.created_at, t.run_at, t.started_at, t.updated_at, t.completed_at,
   t.worker_id, t.tags, t.idempotency_key, t.task_group, t.uses, t.waits_for, t.on_failure, t.batch`
-/** Parts up to this size are read with the other columns: with those of a page, at most `PAGE_BYTES_MAX`. */
-const PART_BYTES = 1024
 const PARTS = ['t.progress', 't.result', 't.error', 'p.payload']
-const bounded = PARTS.map((part) => `CASE WHEN octet_length(${part}) <= ${PART_BYTES} THEN ${part} END`)
+const bounded = PARTS.map((part) => `CASE WHEN octet_length(${part}) <= ?2 THEN ${part} END`)
 const bytes = PARTS.map((part) => `IFNULL(octet_length(${part}), 0)`).join(' + ')
 const bare = `CASE WHEN length(t.progress) <= 24 THEN t.progress END, NULL, NULL, 'null'`
 /** By a list of seqs, in its order, which `CROSS` keeps. */
-const LISTED = 'FROM json_each(?) listed CROSS JOIN tasks t ON t.seq = listed.value'
+const LISTED = 'FROM json_each(?1) listed CROSS JOIN tasks t ON t.seq = listed.value'
 
 /** Selects tasks for `taskOf`; a condition follows. */
 export const TASKS = `SELECT ${SHORT}, ${PARTS.join(', ')} FROM tasks t CROSS JOIN payloads p ON p.seq = t.seq`
-/** The same by seqs, without parts that are longer than `PART_BYTES`; and the bytes of all parts. */
+/** The same by seqs, without parts that have more bytes than ?2; and the bytes of all parts. */
 export const TASKS_LISTED = `SELECT ${SHORT}, ${bounded.join(', ')}, ${bytes} ${LISTED}
   CROSS JOIN payloads p ON p.seq = t.seq`
 /** The same without any part that may be long. */
@@ -32,9 +30,9 @@ export const BARE_TASKS_LISTED = `SELECT ${SHORT}, ${bare} ${LISTED}`
 /** Places of columns in such rows. */
 export const AT = { seq: 0, status: 3, lane: 19, bytes: 28 } as const
 
-/** Whether a row of `TASKS_LISTED` may lack parts. */
-export function isInPart(values: readonly Value[]): boolean {
-  return (values[AT.bytes] as number) > PART_BYTES
+/** How long a part may be, so that those of so many tasks have at most so many bytes together. */
+export function partBytesMax(bytesMax: number, tasks: number): number {
+  return Math.floor(bytesMax / (tasks * PARTS.length))
 }
 
 /** Converts a row of these selections to the public form of the task. */

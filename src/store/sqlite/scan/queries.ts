@@ -9,7 +9,7 @@ import {
   AT,
   BARE_TASKS,
   BARE_TASKS_LISTED,
-  isInPart,
+  partBytesMax,
   stateOf,
   TASKS,
   TASKS_LISTED,
@@ -149,14 +149,18 @@ export class Queries {
 
   /** The first of these tasks, as many as a page has room for, and at least one. */
   #read(seqs: readonly number[], { bare = false }: ListQuery): Task[] {
-    const rows = this.#database.query(bare ? BARE_TASKS_LISTED : TASKS_LISTED, JSON.stringify(seqs))
-    if (bare) return rows.map(taskOf)
+    if (seqs.length === 0) return []
+    const listed = JSON.stringify(seqs)
+    if (bare) return this.#database.query(BARE_TASKS_LISTED, listed).map(taskOf)
+    const partBytes = partBytesMax(PAGE_BYTES_MAX, seqs.length)
     const tasks: Task[] = []
     let bytes = 0
-    for (const row of rows) {
+    for (const row of this.#database.query(TASKS_LISTED, listed, partBytes)) {
       if (bytes >= PAGE_BYTES_MAX) break
-      bytes += row[AT.bytes] as number
-      tasks.push(taskOf(isInPart(row) ? this.#database.query(`${TASKS} WHERE t.seq = ?`, row[AT.seq]!)[0]! : row))
+      const itsBytes = row[AT.bytes] as number
+      bytes += itsBytes
+      const isWhole = itsBytes <= partBytes
+      tasks.push(taskOf(isWhole ? row : this.#database.query(`${TASKS} WHERE t.seq = ?`, row[AT.seq]!)[0]!))
     }
     return tasks
   }
