@@ -152,6 +152,25 @@ it('waits on while a server that it has reached is away', async () => {
   }
 })
 
+it('waits on while a server is away whose first answer has only begun', async () => {
+  const proxy = await HttpProxy.start(server.url)
+  closeAfterwards(() => proxy.stop())
+  for (const own of [undefined, fetch]) {
+    const [id] = await hanging(1)
+    const moments = ['rest', 'call'] as const
+    let count = 0
+    proxy.handle = (call) => {
+      const moment = moments[count++]
+      if (moment) call.lose(moment)
+      else call.forward()
+    }
+    const code = codeOf(createClient<typeof handlers>(proxy.url, { fetch: own }).result(id!))
+    await vi.waitFor(() => expect(count).toBe(3), 10_000)
+    await client().cancel(id!)
+    expect(await code).toBe('task_canceled')
+  }
+})
+
 it('reports a server that it cannot reach, or that refuses the key', async () => {
   await expect(createClient('http://127.0.0.1:9').result('x')).rejects.toMatchObject({ code: 'engine_unavailable' })
   const guarded = await startServer({ auth: 'keys' })
