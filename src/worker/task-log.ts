@@ -46,7 +46,7 @@ export class UnsentLogs {
   #isDue = false
   #callOff: (() => void) | undefined
 
-  /** @param due called some time after a line was added, unless all lines have been sent */
+  /** @param due called some time after a line was added or put back, unless all lines have been sent */
   constructor(after: After, due: () => void) {
     this.#after = after
     this.#due = due
@@ -54,12 +54,6 @@ export class UnsentLogs {
 
   add(lease: string, line: string): void {
     this.#put(lease, [line], 0)
-    this.#callOff ??= this.#after(EVERY_MS, () => {
-      this.#callOff = undefined
-      if (this.#logs.size === 0) return
-      this.#isDue = true
-      this.#due()
-    })
   }
 
   /** The lines to send with a turn: those of the attempts that it reports, and those of all when they are due. */
@@ -108,6 +102,12 @@ export class UnsentLogs {
       log.bytes -= log.lines.shift()!.length
       log.skipped += 1
     }
+    this.#callOff ??= this.#after(EVERY_MS, () => {
+      this.#callOff = undefined
+      if (this.#logs.size === 0) return
+      this.#isDue = true
+      this.#due()
+    })
   }
 }
 

@@ -192,6 +192,7 @@ export class Worker {
       if (isPassing(error)) {
         this.#outcomes = [...outcomes, ...this.#outcomes]
         this.#logs.restore(logs)
+        for (const { lease, progress } of renewals) if (!this.#progress.has(lease)) this.#report(lease, progress)
       } else await this.#reportApart(outcomes)
       throw error
     }

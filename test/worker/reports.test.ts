@@ -3,6 +3,7 @@ import { beforeEach, expect, it, onTestFinished, vi } from 'vitest'
 import type { Queue, Turn } from '../../src/queue/queue.ts'
 import { XQueueError } from '../../src/task/errors.ts'
 import { completeSpec } from '../../src/task/task.ts'
+import type { HandlerContext } from '../../src/worker/handler.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker } from '../../src/worker/worker.ts'
 import { openTestQueue } from '../fixtures/server.ts'
@@ -15,8 +16,12 @@ beforeEach(async () => {
   await queue.configureType('t', { declared: true })
 })
 
-/** The queue, with turns with outcomes that fail as `refusal` says. */
-function failing(refusal: (outcomes: number, call: number) => XQueueError | null): Queue {
+const hasOutcomes = ({ outcomes = [] }: Turn) => outcomes.length > 0
+const reportsAnything = ({ outcomes = [], renewals = [], logs = [] }: Turn) =>
+  outcomes.length + renewals.length + logs.length > 0
+
+/** The queue, with turns with outcomes, or others, that fail as `refusal` says. */
+function failing(refusal: (outcomes: number, call: number) => XQueueError | null, concerns = hasOutcomes): Queue {
   let calls = 0
   return new Proxy(queue, {
     get: (target, name) => {
@@ -24,9 +29,9 @@ function failing(refusal: (outcomes: number, call: number) => XQueueError | null
       if (typeof value !== 'function') return value
       if (name !== 'turn') return value.bind(target)
       return async (turn: Turn) => {
-        const outcomes = turn.outcomes?.length ?? 0
-        if (outcomes > 0) calls += 1
-        const error = outcomes > 0 ? refusal(outcomes, calls) : null
+        if (!concerns(turn)) return target.turn(turn)
+        calls += 1
+        const error = refusal(turn.outcomes?.length ?? 0, calls)
         if (error) throw error
         return target.turn(turn)
       }
@@ -90,4 +95,52 @@ it('reports outcomes again after more refusals of a key with too many calls than
     3,
     failing((_, call) => (call <= 6 ? tooMany : null)),
   )
+})
+
+it('sends the lines and the progress of a turn that failed again, also of an attempt that goes on', async () => {
+  let [isAway, turns] = [false, 0]
+  const source = failing(() => {
+    turns += 1
+    return isAway ? unavailable() : null
+  }, reportsAnything)
+  const asks: (() => void)[] = []
+  const step = () => new Promise<void>((resolve) => asks.push(resolve))
+  const run = async (_task: unknown, { log, progress }: HandlerContext) => {
+    for (const [text, percent] of [
+      ['first', 30],
+      ['second', 60],
+    ] as const) {
+      log.info(text)
+      progress(percent)
+      await step()
+    }
+  }
+  const handlers = normalizeHandlers({ t: { run } })
+  const worker = new Worker({ queue: source, handlers, logger: pino({ level: 'silent' }) })
+  onTestFinished(() => {
+    isAway = false
+    return worker.stopNow()
+  })
+  isAway = true
+  await worker.start()
+  const id = (await queue.submit([completeSpec({ type: 't' })]))[0]!.task.id
+  const seen = async () => {
+    const lines = (await queue.logs(id, 0, 9))!.lines.map(({ message }) => message)
+    const [task] = await queue.get([id])
+    return [task!.status, task!.progress, lines.join(' ')]
+  }
+  /** Lets turns fail: at first one with progress, then one with lines, and those that bring them again. */
+  const fail = async (count: number) => {
+    const before = turns
+    await vi.waitFor(() => expect(turns).toBeGreaterThanOrEqual(before + count), 10_000)
+    isAway = false
+  }
+  await fail(3)
+  await vi.waitFor(async () => expect(await seen()).toEqual(['processing', 30, 'first']), 10_000)
+  isAway = true
+  asks[0]!()
+  await vi.waitFor(() => expect(asks).toHaveLength(2))
+  asks[1]!()
+  await fail(3)
+  await vi.waitFor(async () => expect(await seen()).toEqual(['success', 60, 'first second']), 10_000)
 })
