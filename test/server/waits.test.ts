@@ -42,9 +42,9 @@ async function serve(options: QueueServerOptions = {}, its = queue) {
   server = await serveQueue(its, { handlers, ...options })
 }
 
-/** The same queue, which reads tasks in full only when the gate is open. */
+/** The same queue, which reads tasks in full only while the gate is open. */
 function gated() {
-  const [asked, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  let [asked, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   const get: Queue['get'] = async (ids, options) => {
     if (options?.bare) return queue.get(ids, options)
     asked.resolve()
@@ -57,7 +57,11 @@ function gated() {
       return typeof verb === 'function' ? (verb as () => unknown).bind(queue) : verb
     },
   })
-  return { slow, asked: asked.promise, open: gate.resolve }
+  const close = () => {
+    asked = Promise.withResolvers()
+    gate = Promise.withResolvers()
+  }
+  return { slow, asked: () => asked.promise, open: () => gate.resolve(), close }
 }
 
 const submit = async (count = 1) =>
@@ -174,7 +178,7 @@ describe.each(['SQLite', 'Redis', 'Kafka'])('waiting for tasks, on %s', (store) 
     const { line } = await waiting([id!])
     await vi.waitFor(async () => {
       await queue.cancel({ ids: [id!] })
-      await asked
+      await asked()
     })
     await queue.retry({ ids: [id!] })
     open()
@@ -188,7 +192,7 @@ describe.each(['SQLite', 'Redis', 'Kafka'])('waiting for tasks, on %s', (store) 
     const [id, other] = await submit(2)
     const { line } = await waiting([id!, other!])
     await queue.cancel({ ids: [other!] })
-    await asked
+    await asked()
     await work(1, 'short-lived')
     const after = (await queue.events({ after: null, max: 1 })).last
     await queue.erase([id!])
@@ -229,6 +233,43 @@ describe('waiting for tasks', () => {
     await serve()
     const { status, body: problem } = await server.post('/tasks/wait', body)
     expect([status, problem.detail]).toEqual([400, expect.stringContaining(path)])
+  })
+
+  it.each(['answered', 'left'])('holds no events of calls that were %s', async (how) => {
+    const { slow, asked, open, close } = gated()
+    await serve({}, slow)
+    const events = vi.spyOn(queue, 'events')
+    // All calls together hold the events of 64 MiB.
+    const ids = await submit(66)
+    const first = await waiting(ids)
+    await first.begun()
+    await work(1)
+    await asked()
+    for (const _ of ids.slice(1)) await work(1, 'x'.repeat(1_040_000))
+    const { last } = await queue.events({ after: null, max: 1 })
+    await vi.waitFor(() => expect(events.mock.calls.map(([{ after }]) => after)).toContain(last))
+    if (how === 'left') {
+      first.leave()
+      await vi.waitFor(async () => expect(await clientsOf()).toBe(0))
+      open()
+    } else {
+      open()
+      for (const _ of ids) await first.line()
+    }
+    // The call is over.
+    await vi.waitFor(() => expect(events.mock.lastCall![0].signal!.aborted).toBe(true))
+
+    close()
+    const [gone, other] = await submit(2)
+    const { begun, line } = await waiting([gone!, other!])
+    await begun()
+    await queue.cancel({ ids: [other!] })
+    await asked()
+    await work(1, 'x'.repeat(1_040_000))
+    await queue.erase([gone!])
+    open()
+    const statuses = [await line(), await line()].map(({ status }) => status)
+    expect(statuses.sort()).toEqual(['canceled', 'success'])
   })
 
   it('shows from time to time that it waits, and logs nothing when the caller hangs up', async () => {
