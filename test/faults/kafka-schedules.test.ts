@@ -4,10 +4,12 @@ import { createQueue } from '../../src/queue/create-queue.ts'
 import { readNamed } from '../../src/queue/event-reader.ts'
 import { QUEUE_DEFAULTS, type Queue } from '../../src/queue/queue.ts'
 import { parseKafkaUrl } from '../../src/store/kafka/client/kafka-url.ts'
+import { READER } from '../../src/store/kafka/events/relay.ts'
 import { KafkaStore } from '../../src/store/kafka/kafka-store.ts'
 import { RedisStore } from '../../src/store/redis/redis-store.ts'
 import { type ScheduleSpec, tickKey } from '../../src/task/schedule.ts'
 import { completeSpec } from '../../src/task/task.ts'
+import { closeAfterwards } from '../fixtures/closing.ts'
 import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 import { openTestQueue } from '../fixtures/server.ts'
@@ -134,6 +136,43 @@ it('keeps the log equal to the state although a process writes later than anothe
   await vi.waitFor(async () => expect((await queue.schedules()).length).toBeGreaterThan(0), 20_000)
   await vi.waitFor(async () => expect((await queue.health()).checks.every(({ ok }) => ok)).toBe(true), 20_000)
   expect(await seen()).toEqual(['added-again 0', 'changed 2'])
+})
+
+it('writes the tasks of ticks and the ends of tasks whose events were deleted before they were in the log', async () => {
+  tests += 1
+  const options = { clock: () => now, eventsMax: 5 }
+  queue = await openTestQueue(url(), options)
+  await queue.configureType('t', { declared: true })
+  // Another process is to write the events, and does not.
+  const state = await RedisStore.open(stateUrl(), { ...QUEUE_DEFAULTS, ...options, isState: true })
+  closeAfterwards(() => state.close())
+  const relay = (leaseMs: number) =>
+    readNamed(state)({ after: null, max: 1 }, { name: READER, owner: 'another', leaseMs, resumes: true })
+  await vi.waitFor(async () => {
+    now += MINUTE
+    expect((await relay(60 * MINUTE)).held).toBe(true)
+  }, 20_000)
+  const { last } = await state.events({ after: null, max: 1 })
+  await add('a')
+  const [ended] = await queue.submit([completeSpec({ type: 't' })])
+  const { leases } = await queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
+  const outcome = { kind: 'success', result: 1 } as const
+  await queue.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
+  now += MINUTE
+  await sweep()
+  const [tick] = (await queue.list({ limit: 1 })).tasks
+  await queue.submit(Array.from({ length: 9 }, () => completeSpec({ type: 't' })))
+  await sweep()
+  expect((await state.events({ after: last, max: 9 })).gap).toBe(true)
+  await relay(0)
+  const end = (await state.events({ after: null, max: 1 })).last
+  await vi.waitFor(async () => expect(await state.hasRead(READER, end)).toBe(true), 20_000)
+
+  redisCli(redis.port, 'FLUSHALL')
+  await vi.waitFor(async () => {
+    const tasks = await queue.get([ended!.task.id, tick!.id])
+    expect(tasks).toMatchObject([{ status: 'success', result: 1 }, { idempotencyKey: tickKey('a', now) }])
+  }, 20_000)
 })
 
 it('creates no second task for a tick whose task is in the log, although the new position of the schedule is not', async () => {
