@@ -26,6 +26,7 @@ type Attempt struct {
 	renewAt   time.Time
 	heldUntil time.Time
 	expiresAt time.Time // by the wall clock
+	wasHeld   bool      // when it came
 	progress  any
 	lines     *lines
 	usage     json.RawMessage
@@ -201,6 +202,18 @@ func (a *Attempt) renewSoon() {
 	a.renewAt = time.Now().Add(a.interval / 5)
 }
 
+// mayStart is false if it was stopped while it waited, or if its lease has ended by the worker's clock. A short lease can
+// seem to have ended from the start, because that clock errs by up to a second.
+func (a *Attempt) mayStart() bool {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	over := a.expiresAt
+	if !a.wasHeld {
+		over = over.Add(dateResolution)
+	}
+	return a.why == "" && wallClock().Before(over)
+}
+
 // isSurelyLost says whether the lease ended so long ago that no report for it can count.
 func (a *Attempt) isSurelyLost(now time.Time) bool {
 	a.mutex.Lock()
@@ -285,6 +298,8 @@ type report struct {
 	Hold   *float64        `json:"hold,omitempty"`
 	Limit  string          `json:"limit,omitempty"`
 	Usage  json.RawMessage `json:"usage,omitempty"`
+	// The handler has not run.
+	Release bool `json:"release,omitempty"`
 
 	attempt *Attempt
 	isPlain bool // It has replaced a failure that was refused.
@@ -331,6 +346,8 @@ func (a *Attempt) failure(err error) *report {
 // instead is the report that replaces one that the server has refused; nil if that was a replacement already.
 func (r *report) instead(refusal error) *report {
 	switch {
+	case r.Release:
+		return nil
 	case r.Error == nil:
 		return r.attempt.failure(DoNotRetry(fmt.Errorf("the result was refused: %w", refusal)))
 	case r.isPlain:

@@ -132,12 +132,7 @@ func (t *turns) stepByStep(ctx context.Context, turn turn, timeout time.Duration
 		answer.Renewals = append(answer.Renewals, kept)
 	}
 	for _, outcome := range turn.Outcomes {
-		verb := "complete"
-		if outcome.Error != nil {
-			verb = "fail"
-		}
-		body := *outcome
-		_, err := t.ofLease(ctx, outcome.Lease, verb, (*withoutLease)(&body), nil, timeout)
+		err := t.settle(ctx, outcome, timeout)
 		var refused *Error
 		if err != nil && (!errors.As(err, &refused) || refused.isPassing()) {
 			return nil, err
@@ -152,6 +147,23 @@ func (t *turns) stepByStep(ctx context.Context, turn turn, timeout time.Duration
 	header, err := t.client.exchange(ctx, call{"POST", "/tasks/consume", turn, answer}, true, timeout)
 	answer.now = clockOf(header)
 	return answer, err
+}
+
+func (t *turns) settle(ctx context.Context, outcome *report, timeout time.Duration) error {
+	if outcome.Release {
+		if t.isOld.Load() {
+			return nil // Its lease ends by itself.
+		}
+		_, err := t.client.exchange(ctx, call{"POST", "/tasks/turn", turn{Outcomes: []*report{outcome}}, nil}, true, timeout)
+		return err
+	}
+	verb := "complete"
+	if outcome.Error != nil {
+		verb = "fail"
+	}
+	body := *outcome
+	_, err := t.ofLease(ctx, outcome.Lease, verb, (*withoutLease)(&body), nil, timeout)
+	return err
 }
 
 func (t *turns) ofLease(

@@ -62,6 +62,9 @@ type Worker struct {
 	Settings map[string]HandlerSettings
 	// Concurrency is how many tasks it runs at once; default 4.
 	Concurrency int
+	// ClaimAhead is how many tasks it holds at most beside the running ones while handlers end within 5 ms. What does not
+	// start within 20 ms is given back. Default 128; below 0: none.
+	ClaimAhead int
 	// Shutdown is how long running tasks may take at the end; default 30 s. What is left then goes to another worker
 	// when its lease ends, and costs no attempt.
 	Shutdown time.Duration
@@ -83,7 +86,7 @@ func (w Worker) Run(ctx context.Context) error {
 		}
 	}
 	w.fill()
-	run := &working{Worker: &w, attempts: newAttempts(w.Concurrency), turns: &turns{client: w.Client}}
+	run := &working{Worker: &w, attempts: newAttempts(w.Concurrency, w.ClaimAhead), turns: &turns{client: w.Client}}
 	for name := range w.Handlers {
 		run.types = append(run.types, name)
 	}
@@ -120,6 +123,9 @@ func (w *Worker) fill() {
 	}
 	if w.Concurrency == 0 {
 		w.Concurrency = concurrencyDefault
+	}
+	if w.ClaimAhead == 0 {
+		w.ClaimAhead = claimAheadDefault
 	}
 	if w.Shutdown == 0 {
 		w.Shutdown = shutdownDefault

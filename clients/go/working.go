@@ -30,7 +30,7 @@ func (w *working) claim(ctx context.Context) error {
 		if !isDeclared {
 			err = w.declare(ctx)
 			isDeclared = err == nil
-		} else if room := w.attempts.reserve(false); room > 0 {
+		} else if room := w.attempts.reserve(false, !w.turns.isOld.Load()); room > 0 {
 			// When ctx ends, the connection breaks, and the server releases what it has just claimed for it.
 			err = w.takeTurn(ctx, turn{Max: room, Wait: consumeWait.Seconds()}, consumeTimeout, nil)
 		} else {
@@ -118,7 +118,7 @@ func (w *working) reportThem(done context.Context, outcomes []*report) error {
 		}
 	}
 	if !w.turns.isOld.Load() {
-		turn.Max = w.attempts.reserve(true)
+		turn.Max = w.attempts.reserve(true, true)
 	}
 	answered := false
 	err := w.takeTurn(done, turn, callTimeout, func(answer *turnAnswer) {
@@ -288,8 +288,7 @@ func (w *working) takeTurn(
 	for _, lease := range answer.Leases {
 		brought = append(brought, w.attemptOf(lease))
 	}
-	w.attempts.claimed(turn.Max, brought)
-	for _, attempt := range brought {
+	for _, attempt := range w.attempts.claimed(turn.Max, brought) {
 		go w.run(attempt)
 	}
 	return nil
@@ -330,32 +329,40 @@ func (w *working) attemptOf(lease lease) *Attempt {
 	return &Attempt{
 		Task: lease.Task, Predecessors: lease.Predecessors,
 		client: w.Client, lease: lease.Lease, interval: interval, ctx: ctx, cancel: cancel,
-		renewAt: time.Now().Add(interval), heldUntil: time.Now().Add(left), expiresAt: expiresAt,
+		renewAt: time.Now().Add(interval), heldUntil: time.Now().Add(left), expiresAt: expiresAt, wasHeld: left > 0,
 	}
 }
 
+// run runs an attempt, and after it those that wait.
 func (w *working) run(attempt *Attempt) {
+	for attempt != nil {
+		began := time.Now()
+		outcome := w.outcomeOf(attempt)
+		attempt = w.attempts.finish(attempt, outcome, time.Since(began))
+	}
+}
+
+// outcomeOf runs the handler; nil if the lease is lost.
+func (w *working) outcomeOf(attempt *Attempt) *report {
 	defer attempt.cancel()
 	result, err := w.handle(attempt.ctx, attempt)
 	why, isLost := attempt.fate()
 	switch {
 	case isLost:
-		w.attempts.finish(attempt, nil)
-	case err != nil:
-		if why != "" {
-			err = errors.New(why)
-		}
-		outcome := attempt.failure(err)
-		verb := "failed"
-		if outcome.Hold != nil {
-			verb = "holds its type"
-		}
-		task := attempt.Task
-		w.Log("attempt %d of task %s of type %s %s: %s", attempt.Number(), task.ID, task.Type, verb, *outcome.Error)
-		w.attempts.finish(attempt, outcome)
-	default:
-		w.attempts.finish(attempt, attempt.success(result))
+		return nil
+	case err == nil:
+		return attempt.success(result)
+	case why != "":
+		err = errors.New(why)
 	}
+	outcome := attempt.failure(err)
+	verb := "failed"
+	if outcome.Hold != nil {
+		verb = "holds its type"
+	}
+	task := attempt.Task
+	w.Log("attempt %d of task %s of type %s %s: %s", attempt.Number(), task.ID, task.Type, verb, *outcome.Error)
+	return outcome
 }
 
 // handle runs the handler; its panic is an error like any other.

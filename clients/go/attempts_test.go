@@ -1,0 +1,67 @@
+package xqueue
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+func TestStartsNoTaskThatWasCanceledLostOrHeldForTooLong(t *testing.T) {
+	attempts := newAttempts(1, 128)
+	brought := []*Attempt{}
+	for range [5]int{} {
+		ctx, cancel := context.WithCancel(context.Background())
+		task := &Task{Type: "quick"}
+		attempt := &Attempt{Task: task, ctx: ctx, cancel: cancel, expiresAt: wallClock().Add(time.Hour), wasHeld: true}
+		brought = append(brought, attempt)
+	}
+	first, canceled, lost, over, last := brought[0], brought[1], brought[2], brought[3], brought[4]
+	started := attempts.claimed(0, brought)
+	if len(started) != 1 || started[0] != first {
+		t.Fatalf("started %d tasks, not the first", len(started))
+	}
+	canceled.stop("the task was canceled", false)
+	lost.stop(leaseLost, true)
+	over.expiresAt = wallClock().Add(-time.Second)
+	if next := attempts.finish(first, first.success(nil), 0); next != last {
+		t.Fatalf("the last of them is not the next")
+	}
+	reports := attempts.takeReports()
+	if len(reports) != 3 || reports[0].Release || reports[1].attempt != canceled || reports[2].attempt != over {
+		t.Fatalf("%d reports, not those of the first, the canceled one, and the one whose lease is over", len(reports))
+	}
+	if !reports[1].Release || !reports[2].Release || reports[1].instead(&Error{}) != nil {
+		t.Fatal("what has not started is not given back")
+	}
+	if held := attempts.all(); len(held) != 4 {
+		t.Fatalf("%d leases are held, with that of the lost task", len(held))
+	}
+}
+
+func TestHoldsTasksOnlyWhileHandlersAreQuick(t *testing.T) {
+	pace := pace{concurrency: 2, aheadMost: 128, mean: quickMost}
+	quick := func(count int) {
+		for ; count > 0; count-- {
+			pace.ended(50 * time.Microsecond)
+		}
+	}
+	quick(quickLeast - 1)
+	if pace.ahead() != 0 {
+		t.Fatal("it claims ahead before it has seen enough")
+	}
+	quick(1)
+	first := pace.ahead()
+	quick(1_000)
+	if most := pace.ahead(); first == 0 || most != 128 {
+		t.Fatalf("%d and then %d ahead", first, most)
+	}
+	pace.ended(quickMost + 1)
+	if pace.ahead() != 0 {
+		t.Fatal("it claims ahead after a slow attempt")
+	}
+	pace.aheadMost = -1
+	quick(1_000)
+	if pace.ahead() != 0 {
+		t.Fatal("it claims ahead although it must not")
+	}
+}
