@@ -38,8 +38,8 @@ const LONG = [
   'test/store/encryption.test.ts',
   'test/e2e/dashboard-pages.test.ts',
 ]
-/** Many files wait for processes, brokers and time-outs, so there are two more at a time than there are cores. */
-const WORKERS = Math.min(availableParallelism() + 2, 6)
+/** Many files wait for processes, brokers and time-outs, so there is one more at a time than there are cores. */
+const WORKERS = Math.min(availableParallelism() + 1, 6)
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
