@@ -82,7 +82,7 @@ export async function http({ rounds, seconds, tasks, isSmoke, before }: Settings
   // The first round warms up.
   for (let round = isSmoke ? 0 : -1; round < rounds; round++) {
     for (const { id: measure, call, connections } of CALLS) {
-      if (call === PAGE) await hold(bare, await fetch(ours.sqlite!.url + call.path))
+      if (call === PAGE) await setPage(bare, await fetch(ours.sqlite!.url + call.path))
       for (const [id, server] of Object.entries(servers)) {
         const pids = id.startsWith('redis') ? [server.pid, redis.pid] : [server.pid]
         const figure = await shoot(server.url, pids, call, connections, round < 0 ? 1 : seconds)
@@ -100,7 +100,7 @@ export async function http({ rounds, seconds, tasks, isSmoke, before }: Settings
 }
 
 /** Gives the other server the page that it is to answer with. */
-async function hold(bare: Running, page: Response): Promise<void> {
+async function setPage(bare: Running, page: Response): Promise<void> {
   const body = await page.text()
   const { status } = await fetch(`${bare.url}/page`, { method: 'PUT', headers: JSON_BODY, body })
   if (!page.ok || status !== 204) throw new Error(`a page of tasks was answered with ${page.status}: ${body}`)

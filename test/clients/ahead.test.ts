@@ -1,12 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { HttpProxy } from '../fixtures/http-proxy.ts'
-import { endAtExit } from '../fixtures/processes.ts'
 import { type Program, startProgram } from '../fixtures/program.ts'
-import { LANGUAGES } from './languages.ts'
+import { LANGUAGES, startWorker } from './languages.ts'
 
 /** More than the quick attempts that have to come first. */
 const WARM = 300
@@ -20,22 +19,20 @@ interface Listed {
   attempts: number
 }
 
-describe.each(Object.entries(LANGUAGES))('a worker in %s that claims ahead', (_language, { command, env, build }) => {
+describe.each(Object.entries(LANGUAGES))('a worker in %s that claims ahead', (_name, language) => {
   let server: Program
   let between: HttpProxy
   let worker: ChildProcess
 
   beforeAll(async () => {
-    build()
+    language.build()
     // Leases end long after a test has failed, so none of these tasks comes back by itself.
     server = await startProgram({ flags: ['--lease', '5m'] })
   }, 120_000)
   afterAll(() => server.stop())
   beforeEach(async () => {
     between = await HttpProxy.start(server.url)
-    const [program, ...args] = command
-    const options = { env: { ...process.env, ...env, XQUEUE_SERVER: between.url }, stdio: 'ignore' } as const
-    worker = endAtExit(spawn(program, args, options))
+    worker = startWorker(language, between.url)
     await server.untilHandled('echo')
   })
   afterEach(async () => {
@@ -47,7 +44,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s that claims ahead', (_l
 
   /** Tasks in this order: by their types, with a payload for all. */
   async function submit(types: readonly string[], payload: unknown = null): Promise<string[]> {
-    const tasks = types.map((type) => ({ type, payload, batch: 'ahead' }))
+    const tasks = types.map((type) => ({ type, payload }))
     const { body } = await server.call('POST', '/tasks/batch', { tasks })
     return body.tasks.map(({ id }: Listed) => id)
   }
@@ -91,8 +88,6 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s that claims ahead', (_l
       const pending = (await found(held)).filter(({ status, attempts }) => status === 'pending' && attempts === 0)
       expect(pending.length).toBe(held.length)
     })
-    await server.call('POST', '/tasks/cancel', { type: 'limited' })
-    await server.call('POST', '/types/limited/resume')
   })
 
   it('leaves no task behind when it stops', async () => {

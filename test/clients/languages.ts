@@ -1,8 +1,8 @@
-import { execFileSync } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { removeAtExit } from '../fixtures/processes.ts'
+import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
 import { root } from '../fixtures/root.ts'
 
 const clients = join(root, 'clients')
@@ -26,3 +26,12 @@ export const LANGUAGES = {
     build: () => undefined,
   },
 } as const
+
+/** Starts the worker of a language, whose output is dropped. */
+export function startWorker(
+  { command, env }: (typeof LANGUAGES)[keyof typeof LANGUAGES],
+  server: string,
+): ChildProcess {
+  const [program, ...args] = command
+  return endAtExit(spawn(program, args, { env: { ...process.env, ...env, XQUEUE_SERVER: server }, stdio: 'ignore' }))
+}

@@ -1,21 +1,19 @@
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { HttpProxy, type ProxiedCall } from '../fixtures/http-proxy.ts'
-import { endAtExit } from '../fixtures/processes.ts'
 import { type Program, startProgram } from '../fixtures/program.ts'
-import { LANGUAGES } from './languages.ts'
+import { LANGUAGES, startWorker } from './languages.ts'
 
 const TURN = '/api/v1/tasks/turn'
 const HANDLERS = '/api/v1/handlers'
 
-describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (language, { command, env, build }) => {
+describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (name, language) => {
   let server: Program
   let between: HttpProxy
   let end: () => Promise<unknown>
 
   beforeAll(async () => {
-    build()
+    language.build()
     server = await startProgram({ flags: ['--lease', '2s'] })
   }, 120_000)
   afterAll(() => server.stop())
@@ -27,9 +25,7 @@ describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (languag
   async function start(handle: (call: ProxiedCall) => void = (call) => call.forward()): Promise<void> {
     between = await HttpProxy.start(server.url)
     between.handle = handle
-    const [program, ...args] = command
-    const options = { env: { ...process.env, ...env, XQUEUE_SERVER: between.url }, stdio: 'ignore' } as const
-    const worker = endAtExit(spawn(program, args, options))
+    const worker = startWorker(language, between.url)
     end = () => {
       worker.kill('SIGKILL')
       return once(worker, 'exit')
@@ -88,7 +84,7 @@ describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (languag
   })
 
   // The TypeScript worker came after turns.
-  if (language === 'typescript') return
+  if (name === 'typescript') return
 
   it('are single calls to a server that does not support turns', async () => {
     await start((call) => ([TURN, HANDLERS].includes(call.path) ? call.refuse(404) : call.forward()))
