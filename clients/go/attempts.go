@@ -75,6 +75,11 @@ func (a *attempts) claimed(reserved int, brought []*Attempt) []*Attempt {
 	}
 	raise(a.claim)
 	started := brought
+	if a.isStopping {
+		a.waiting = append(a.waiting, brought...)
+		a.releaseWaiting("")
+		return nil
+	}
 	if len(a.waiting) > 0 || a.running+len(brought) > a.most {
 		a.waiting = append(a.waiting, brought...)
 		started = nil
@@ -86,9 +91,6 @@ func (a *attempts) claimed(reserved int, brought []*Attempt) []*Attempt {
 		a.checkSoon()
 	}
 	a.running += len(started)
-	if a.isStopping {
-		a.releaseWaiting("")
-	}
 	return started
 }
 

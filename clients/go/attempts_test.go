@@ -2,6 +2,10 @@ package xqueue
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -35,6 +39,46 @@ func TestStartsNoTaskThatWasCanceledLostOrHeldForTooLong(t *testing.T) {
 	}
 	if held := attempts.all(); len(held) != 4 {
 		t.Fatalf("%d leases are held, with that of the lost task", len(held))
+	}
+}
+
+// The last outcome is answered together with many tasks, after the worker was told to stop.
+func TestLeavesNothingBehindOfWhatTheLastReportBrings(t *testing.T) {
+	const many = 200
+	for range [100]int{} {
+		ctx, stop := context.WithCancel(context.Background())
+		var open atomic.Int64
+		server := httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+			var turn struct {
+				Max      int
+				Wait     float64
+				Outcomes []any
+			}
+			_ = json.NewDecoder(request.Body).Decode(&turn)
+			settled, leases := make([]struct{}, len(turn.Outcomes)), []any{}
+			lease := map[string]any{"lease": "one", "expires_at": time.Now().Add(time.Hour), "task": Task{Type: "quick"}}
+			switch {
+			case turn.Wait > 0 && ctx.Err() == nil:
+				leases = append(leases, lease)
+			case len(turn.Outcomes) > 0 && turn.Max > 0 && ctx.Err() == nil:
+				for len(leases) < many {
+					leases = append(leases, lease)
+				}
+				stop()
+			}
+			open.Add(int64(len(leases) - len(settled)))
+			_ = json.NewEncoder(response).Encode(map[string]any{"outcomes": settled, "leases": leases})
+		}))
+		worker := Worker{Client: NewClient(server.URL, ""), Concurrency: 1, Handlers: map[string]Handler{
+			"quick": func(context.Context, *Attempt) (any, error) { return nil, nil },
+		}}
+		if err := worker.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		server.Close()
+		if left := open.Load(); left != 0 {
+			t.Fatalf("%d tasks are left behind", left)
+		}
 	}
 }
 

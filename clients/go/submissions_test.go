@@ -50,7 +50,7 @@ func TestASharedCallIsNotRepeatedUnlessEachTaskHasAKey(t *testing.T) {
 	close(release)
 	group.Wait()
 	for caller := 0; caller < callers; caller++ {
-		task := xqueue.NewTask{Type: "example"}
+		task := xqueue.NewTask{Type: "example", Payload: caller}
 		if caller == callers-1 {
 			task.IdempotencyKey = key(t)
 		}

@@ -29,6 +29,9 @@ const (
 	logPause     = time.Second
 	renewalsLook = 100 * time.Millisecond
 	leaveMost    = 2 * time.Second
+	// When the worker stops, the answer of the call that waits may be on its way. Without it, the tasks in it would stay
+	// with this worker until their leases end.
+	lastAnswerMost = 500 * time.Millisecond
 	// Time for an answer when the process stood still for longer than its leases; a pause of stillLeast shows that it did.
 	answerMost = 50 * time.Millisecond
 	stillLeast = time.Second
@@ -101,7 +104,6 @@ func (w Worker) Run(ctx context.Context) error {
 		}(loop)
 	}
 	err := run.claim(ctx)
-	run.attempts.stopClaiming()
 	if !run.attempts.waitUntilIdle(w.Shutdown) {
 		for _, attempt := range run.attempts.all() {
 			// Nothing is reported: the lease expires by itself, and the task costs no attempt.

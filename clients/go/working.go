@@ -23,6 +23,18 @@ type working struct {
 
 // claim waits for tasks while there is room, until ctx ends.
 func (w *working) claim(ctx context.Context) error {
+	defer w.attempts.stopClaiming()
+	calls, endCalls := context.WithCancel(context.Background())
+	defer endCalls()
+	go func() {
+		select {
+		case <-ctx.Done():
+			w.attempts.stopClaiming()
+			_ = sleep(calls, lastAnswerMost)
+			endCalls()
+		case <-calls.Done():
+		}
+	}()
 	delay := backoffFirst
 	isDeclared := len(w.Settings) == 0
 	for ctx.Err() == nil {
@@ -31,8 +43,8 @@ func (w *working) claim(ctx context.Context) error {
 			err = w.declare(ctx)
 			isDeclared = err == nil
 		} else if room := w.attempts.reserve(false, !w.turns.isOld.Load()); room > 0 {
-			// When ctx ends, the connection breaks, and the server releases what it has just claimed for it.
-			err = w.takeTurn(ctx, turn{Max: room, Wait: consumeWait.Seconds()}, consumeTimeout, nil)
+			// When the connection breaks, the server releases what it has just claimed for it.
+			err = w.takeTurn(calls, turn{Max: room, Wait: consumeWait.Seconds()}, consumeTimeout, nil)
 		} else {
 			select {
 			case <-w.attempts.claim:
@@ -281,14 +293,16 @@ func (w *working) takeTurn(
 	for index, renewal := range turn.Renewals {
 		w.renewed(renewal.attempt, answer.Renewals[index])
 	}
-	if readOutcomes != nil {
-		readOutcomes(answer)
-	}
 	brought := make([]*Attempt, 0, len(answer.Leases))
 	for _, lease := range answer.Leases {
 		brought = append(brought, w.attemptOf(lease))
 	}
-	for _, attempt := range w.attempts.claimed(turn.Max, brought) {
+	// Before the outcomes are read: a worker that stops must not seem to hold nothing in between.
+	started := w.attempts.claimed(turn.Max, brought)
+	if readOutcomes != nil {
+		readOutcomes(answer)
+	}
+	for _, attempt := range started {
 		go w.run(attempt)
 	}
 	return nil

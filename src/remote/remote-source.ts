@@ -21,6 +21,8 @@ const CHARS_MAX = 4 * 1024 * 1024
 /** How long a call waits for a task, and the time after which its connection counts as dead. */
 const WAIT_S = 20
 const TIMEOUT_MS = 30_000
+/** How long the answer of a call that takes tasks may be on its way when it is no longer wanted. */
+const LAST_ANSWER_MS_MAX = 500
 /** Calls of which the one with the quickest answer tells how far the clocks are apart, and the resolution of `Date`. */
 const CLOCK_CALLS = 8
 const DATE_MS = 1_000
@@ -36,6 +38,7 @@ interface Waiting {
   /** Whether a turn waits for its end. */
   isAwaited: boolean
   ended: Promise<void>
+  /** Breaks it, later if it takes tasks: those of an answer on its way would wait until their leases end. */
   close(): void
 }
 
@@ -198,13 +201,19 @@ export class RemoteSource implements TaskSource {
       } catch (error) {
         if (!closing.signal.aborted) throw error
       } finally {
+        clearTimeout(breaking)
         over()
       }
+    }
+    let breaking: NodeJS.Timeout | undefined
+    const close = () => {
+      if (want === 0) closing.abort()
+      else breaking ??= setTimeout(() => closing.abort(), LAST_ANSWER_MS_MAX)
     }
     const ended = take()
     // The turn that waits for it reports the error; another turn makes its own call.
     ended.catch(() => undefined)
-    return { want, isAwaited: false, ended, close: () => closing.abort() }
+    return { want, isAwaited: false, ended, close }
   }
 
   #keep({ leases, cancel_requested = [] }: TurnJson, aheadMs: number): void {

@@ -2,8 +2,9 @@ import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
-import { HttpProxy } from '../fixtures/http-proxy.ts'
+import { HttpProxy, type ProxiedCall } from '../fixtures/http-proxy.ts'
 import { type Program, startProgram } from '../fixtures/program.ts'
 import { LANGUAGES, startWorker } from './languages.ts'
 
@@ -90,14 +91,35 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s that claims ahead', (_n
     })
   })
 
+  it('leaves no task behind whose answer was on its way when it stopped', async () => {
+    const waits = ({ body }: ProxiedCall) => JSON.parse(body).max > 0 && JSON.parse(body).wait > 0
+    await vi.waitFor(() => expect(between.calls.some(waits)).toBe(true))
+    const moment = Promise.withResolvers<void>()
+    between.arrival = moment.promise
+    const ids = await submit(echoes(CONCURRENCY - 1))
+    for (const id of ids) await server.until(id, { status: 'processing' })
+    const exit = once(worker, 'exit')
+    worker.kill('SIGTERM')
+    // So long that the worker has seen its signal, and so short that it still waits for the answer.
+    await sleep(50)
+    moment.resolve()
+    expect(await exit).toEqual([0, null])
+    const tasks = await found(ids)
+    expect(tasks.map(({ status, attempts }) => [status, attempts])).toEqual(ids.map(() => ['pending', 0]))
+  })
+
   it('leaves no task behind when it stops', async () => {
     const ids = await submit(echoes(1_000))
     await server.until(ids[WARM]!, { status: 'success' })
     const exit = once(worker, 'exit')
     worker.kill('SIGTERM')
     expect(await exit).toEqual([0, null])
-    const tasks = await found(ids)
-    expect(tasks.filter(({ status }) => status !== 'success' && status !== 'pending')).toEqual([])
+    // The server gives back what it has claimed for a call that ended without its worker, which may take it a moment.
+    const tasks = await vi.waitFor(async () => {
+      const all = await found(ids)
+      expect(all.filter(({ status }) => status !== 'success' && status !== 'pending')).toEqual([])
+      return all
+    })
     expect(tasks.every(({ status, attempts }) => attempts === (status === 'success' ? 1 : 0))).toBe(true)
   })
 })

@@ -52,6 +52,9 @@ STOP_SECONDS = 1.0
 # Time for an answer when the process stood still for longer than its leases; a pause of this length shows that it did.
 ANSWER_SECONDS_MAX = 0.05
 STILL_SECONDS = 1.0
+# When the worker stops, the answer of the call that waits may be on its way. Without it, the tasks in it would stay with
+# this worker until their leases end.
+LAST_ANSWER_SECONDS_MAX = 0.5
 # A signal is heeded within this time.
 SIGNAL_SECONDS_MAX = 0.2
 
@@ -132,13 +135,16 @@ class Worker:
             # A signal that arrives just before the wait, or in another thread, does not end it.
             while loop.is_alive():
                 loop.join(SIGNAL_SECONDS_MAX)
+                if self._stopping.is_set():
+                    self._threads.close()
+                    loop.join(LAST_ANSWER_SECONDS_MAX)
+                    self._poll.abort()
         if self._failure:
             raise self._failure
 
     def stop(self) -> None:
         """Takes no more tasks; `run` returns when the running ones have ended, or their time is over."""
         self._stopping.set()
-        self._poll.abort()
 
     def _live(self) -> None:
         # Three loops make the calls: one waits for tasks, one reports outcomes and claims tasks with the same call, one
