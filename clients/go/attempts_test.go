@@ -42,7 +42,7 @@ func TestStartsNoTaskThatWasCanceledLostOrHeldForTooLong(t *testing.T) {
 	}
 }
 
-// The last outcome is answered together with many tasks, after the worker was told to stop.
+// The last outcome is answered together with many tasks, after the worker began to stop.
 func TestLeavesNothingBehindOfWhatTheLastReportBrings(t *testing.T) {
 	const many = 200
 	for range [100]int{} {
