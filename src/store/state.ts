@@ -35,6 +35,12 @@ export interface State extends Restorable {
    */
   restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness>
 
+  /**
+   * Has grown whenever an answer may lack what an earlier one told of, because the state has lost recent data in
+   * between. What several answers say together is certain if this is the same before the first and after the last.
+   */
+  readonly incarnation: number
+
   /** Like `Store.events`, but marks tasks that a tick created, since the log does not have them yet. */
   events(query: EventsQuery): Promise<StatePage>
 
@@ -73,6 +79,11 @@ export type Restored = 'restored' | 'known' | 'foreign'
 export function incomplete(): XQueueError {
   const detail = 'the state has lost data and is being restored from its log: try again when that is complete'
   return new XQueueError('engine_unavailable', detail, { retry_after: 1 })
+}
+
+/** @throws XQueueError `engine_unavailable` if the state may have lost data since that incarnation */
+export async function refuseIfLost(state: State, since: number): Promise<void> {
+  if ((await state.restoring()) !== 'complete' || state.incarnation !== since) throw incomplete()
 }
 
 /** Whether a store can hold the state for another one. */

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CallRate } from '../../task/api-key.ts'
 import { changeTo } from '../../task/ceilings.ts'
+import { XQueueError } from '../../task/errors.ts'
 import { changeToRetention } from '../../task/retention.ts'
 import { isFinal } from '../../task/status.ts'
 import { specOfTask, type Task, type TaskSpec } from '../../task/task.ts'
@@ -36,9 +37,10 @@ import { SchedulesLog } from './documents/schedules-log.ts'
 import { TypesLog } from './documents/types-log.ts'
 import { Relay } from './events/relay.ts'
 import { DeadLetters } from './records/dead-letters.ts'
-import { acceptedOf, acceptedRecord, outcomeRecords, readable } from './records/records.ts'
-import { type Entry, LanePartition } from './recovery/lane-partition.ts'
-import { type Lost, Restorer } from './recovery/restorer.ts'
+import { acceptedRecord, outcomeRecords } from './records/records.ts'
+import { CareOfPartition } from './recovery/care-of-partition.ts'
+import { LanePartition } from './recovery/lane-partition.ts'
+import { Restorer } from './recovery/restorer.ts'
 import { SubmitPartition } from './submit/submit-partition.ts'
 
 /** Interval at which it checks whether the state has lost data. */
@@ -140,16 +142,18 @@ export class KafkaStore implements Restorable {
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
+    const since = this.#state.incarnation
     // Outcomes must reach Kafka before many more tasks start.
     const answer = await this.#state.turn(this.#relay.isBehind ? { ...turn, want: 0 } : turn)
     if (turn.durable && answer.settled.some(({ status }) => status !== null && isFinal(status))) {
-      await this.#relay.caughtUp()
+      await this.#confirm(since)
     }
     return answer
   }
 
   /** The `removed` event of an erased task becomes a record without a value, so Kafka deletes its outcome. */
   async change(change: TaskChange, ids: readonly string[]): Promise<ChangeOutcome[]> {
+    const since = this.#state.incarnation
     const outcomes = await this.#state.change(change, ids)
     // A task that is unknown to a state with lost data may well exist.
     if (outcomes.includes('unknown')) await this.#refuseUnlessWhole()
@@ -157,7 +161,8 @@ export class KafkaStore implements Restorable {
     const stopping = ids.filter((_, index) => outcomes[index] === 'stopping')
     const tasks = (await this.#state.get(stopping)).filter((task) => task !== null)
     await this.#writeOutcomes(tasks.map(canceled))
-    if (outcomes.includes('changed')) await this.#relay.caughtUp()
+    if (outcomes.includes('changed')) await this.#confirm(since)
+    else if (stopping.length > 0) this.#refuseIfLost(since)
     return outcomes
   }
 
@@ -253,8 +258,9 @@ export class KafkaStore implements Restorable {
     if (!durable || this.#closed) return this.#state.submitWith(accompanied)
     await this.#refuseUnlessWhole()
     await this.#log.ready()
+    const since = this.#state.incarnation
     const answer = await this.#state.submitWith(accompanied)
-    if (answer === 'accepted') await this.#relay.caughtUp()
+    if (answer === 'accepted') await this.#confirm(since)
     return answer
   }
 
@@ -345,36 +351,27 @@ export class KafkaStore implements Restorable {
     if (topic === this.#topics.submit) {
       return new SubmitPartition(this, this.#deadLetters, topic, partition, from)
     }
-    const caughtUp = () => this.#relay.caughtUp()
-    const park = async (ids: readonly string[]) => {
-      const tasks = (await this.#state.get(ids)).filter((task) => task !== null)
-      const asked = { delayMs: 0, runAt: null }
-      await this.#log.write(
-        tasks.map((task) => acceptedRecord(this.#topics.parked, task, { ...asked, after: task.after })),
-      )
-    }
-    const repair = async (entries: readonly Entry[]) => {
-      await this.#refuseUnlessWhole()
-      // Afterwards, every task that had ended before the query is on its topic.
-      await caughtUp()
-      // A task that is no longer in the topic is done.
-      const done = new Set(entries.map(({ offset }) => offset))
-      const lost: Lost[] = []
-      for await (const { records } of this.#log.read(topic, new Map([[partition, entries[0]!.offset]]), [partition])) {
-        for (const record of records) {
-          if (!done.has(record.offset)) continue
-          const remembered = readable(() => acceptedOf(record.value))
-          const location = { topic, partition, record }
-          if (remembered instanceof Error) await this.#deadLetters.write([{ ...location, error: remembered }])
-          else lost.push({ remembered, location })
-        }
-      }
-      const ended = await this.#restorer.repair(lost)
-      for (const { remembered, location } of lost)
-        if (!ended.has(remembered.task.id)) done.delete(location.record.offset)
-      return done
-    }
-    return new LanePartition(this.#state, { caughtUp, park, repair }, from)
+    const [state, log, topics, relay] = [this.#state, this.#log, this.#topics, this.#relay]
+    const refuseUnlessWhole = () => this.#refuseUnlessWhole()
+    const parts = { state, log, topics, relay, deadLetters: this.#deadLetters, restorer: this.#restorer }
+    const care = new CareOfPartition({ ...parts, refuseUnlessWhole }, topic, partition)
+    return new LanePartition(state, care, from)
+  }
+
+  /**
+   * Resolves when Kafka has all outcomes so far.
+   * @param since the incarnation of the state from before the change
+   * @throws XQueueError `engine_unavailable` if that takes too long, or if the state may have lost the change
+   */
+  async #confirm(since: number): Promise<void> {
+    await this.#relay.caughtUp()
+    this.#refuseIfLost(since)
+  }
+
+  #refuseIfLost(since: number): void {
+    if (this.#state.incarnation === since) return
+    const detail = 'the state has lost its connection, and perhaps this change: read what it changes, and repeat it'
+    throw new XQueueError('engine_unavailable', detail, { retry_after: 1 })
   }
 
   async #refuseUnlessWhole(): Promise<void> {

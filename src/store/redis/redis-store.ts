@@ -159,8 +159,7 @@ export class RedisStore implements State {
 
   async matching(query: MatchQuery): Promise<Matching> {
     this.#refuseWhenClosed()
-    const at = this.#database.now()
-    return { ...(await this.#queries.matching(query)), at }
+    return { at: this.#database.now(), ...(await this.#queries.matching(query)) }
   }
 
   async configureType(type: string, change: TypeChange): Promise<void> {
@@ -244,9 +243,8 @@ export class RedisStore implements State {
     const { group } = found.task
     const each = facts.types[0]?.groupConcurrency ?? null
     const groupLimit = group === null || type === undefined ? null : await this.#limits.ofGroup(type, group, each)
-    const holdersOfGroup = facts.types
-      .flatMap(({ holders }) => holders)
-      .filter((holder) => group !== null && holder.group === group)
+    const holders = facts.types.flatMap(({ holders }) => holders)
+    const holdersOfGroup = holders.filter((holder) => group !== null && holder.group === group)
     return { ...facts, limits, workers, task: { ...found, ahead, successors, groupLimit, holdersOfGroup } }
   }
 
@@ -270,6 +268,10 @@ export class RedisStore implements State {
   async restore(tasks: readonly Remembered[]) {
     this.#refuseWhenClosed()
     return this.#recovery.restore(tasks)
+  }
+
+  get incarnation(): number {
+    return this.#database.link.incarnation
   }
 
   async restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness> {

@@ -5,7 +5,7 @@ import type { TaskEvent } from '../../../task/event.ts'
 import { tickOfKey } from '../../../task/schedule.ts'
 import { isFinal, STATUSES } from '../../../task/status.ts'
 import type { Task } from '../../../task/task.ts'
-import type { ReadNamed, State, StateEvent } from '../../state.ts'
+import { type ReadNamed, refuseIfLost, type State, type StateEvent } from '../../state.ts'
 import type { Log, LogRecord } from '../client/log.ts'
 import type { Topics } from '../client/topics.ts'
 import { eventRecord, outcomeRecords, removedRecord } from '../records/records.ts'
@@ -121,6 +121,7 @@ export class Relay {
     let after: string | null = null
     while (!this.#stopped.signal.aborted) {
       try {
+        const since = this.#state.incarnation
         const query = { after, max: PAGE_MAX, waitMs: WAIT_MS, signal: this.#stopped.signal }
         const page: Awaited<ReturnType<ReadNamed>> = await this.#readNamed(query, this.#reader(LEASE_MS))
         this.#written.resolve()
@@ -131,7 +132,7 @@ export class Relay {
         }
         if (page.gap) await this.#tellAll()
         await this.#tellTicks(page.events)
-        await this.#log.write(await this.#recordsOf(page.events))
+        await this.#log.write(await this.#recordsOf(page.events, since))
         after = page.last
       } catch {
         // The state or Kafka is unavailable, as health reports. Events that were not committed are read again.
@@ -147,7 +148,8 @@ export class Relay {
     return { name: READER, owner: this.#owner, leaseMs, resumes: true }
   }
 
-  async #recordsOf(events: readonly TaskEvent[]): Promise<LogRecord[]> {
+  /** @param since the incarnation of the state that the events are from */
+  async #recordsOf(events: readonly TaskEvent[], since: number): Promise<LogRecord[]> {
     const records: LogRecord[] = []
     const removed = new Set<string>()
     const changed = new Set<string>()
@@ -160,7 +162,10 @@ export class Relay {
     const tasks = await this.#state.get(ids)
     const present = tasks.filter((task) => task !== null)
     records.push(...(await outcomeRecords(this.#state, this.#topics.outcomes, present)))
-    for (const [index, task] of tasks.entries()) if (!task) removed.add(ids[index]!)
+    const missing = ids.filter((_, index) => tasks[index] === null)
+    // What the state has lost is not removed: it is restored from the log.
+    if (missing.length > 0) await refuseIfLost(this.#state, since)
+    for (const id of missing) removed.add(id)
     for (const id of removed) records.push(removedRecord(this.#topics.outcomes, id))
     return records
   }

@@ -19,10 +19,11 @@ export interface Entry {
 export interface LaneCare {
   /**
    * Resolves when all outcomes so far are on their topic: until then only the state has them, and it could lose them.
+   * Fails if it may have lost some since that incarnation.
    */
-  caughtUp(): Promise<void>
-  /** Writes tasks to a topic where they block no other tasks. */
-  park(ids: readonly string[]): Promise<void>
+  caughtUp(since: number): Promise<void>
+  /** Writes tasks to a topic where they block no other tasks; returns those that the state still has. */
+  park(ids: readonly string[]): Promise<ReadonlySet<string>>
   /**
    * Restores tasks that the state should have and does not, and writes records that are no accepted tasks to the dead
    * letters. Returns the offsets that are done: those of the dead letters, and of tasks that had ended and are
@@ -110,9 +111,10 @@ export class LanePartition implements PartitionReader {
     if (this.#from >= this.#entries.length) this.#from = 0
     const some = this.#entries.slice(this.#from, this.#from + LOCATED_MAX)
     if (this.#from > 0) some.unshift(this.#entries[0]!)
+    const since = this.#state.incarnation
     const locations = await this.#state.locate(some.map(({ id }) => id))
     const done = new Set(some.filter((_, index) => locations[index] === 'finished'))
-    if (done.size > 0) await this.#care.caughtUp()
+    if (done.size > 0) await this.#care.caughtUp(since)
     for (const entry of await this.#repair(some.filter((_, index) => locations[index] === null))) done.add(entry)
     if (!this.wants) for (const entry of await this.#park(some, locations)) done.add(entry)
     if (done.size > 0) this.#entries = this.#entries.filter((entry) => !done.has(entry))
@@ -133,7 +135,8 @@ export class LanePartition implements PartitionReader {
       const location = locations[index]
       return location === 'delayed' || location === 'running' || (location === 'waiting' && mostHaveEnded)
     })
-    if (blockers.length > 0) await this.#care.park(blockers.map(({ id }) => id))
-    return blockers
+    if (blockers.length === 0) return []
+    const parked = await this.#care.park(blockers.map(({ id }) => id))
+    return blockers.filter(({ id }) => parked.has(id))
   }
 }

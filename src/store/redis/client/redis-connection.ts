@@ -30,6 +30,9 @@ export class RedisConnection {
   readonly #restored: () => void
   readonly #topology: Topology
   readonly #prefixes: string[]
+  /** The connection that served each partition last. */
+  readonly #serving: NodeConnection[] = []
+  #incarnation = 0
   readonly #listeners = new Map<string, (message: string) => void>()
   #subscriber: Promise<NodeConnection> | undefined
   #underWay = 0
@@ -49,6 +52,11 @@ export class RedisConnection {
       () => this.#lost(),
     )
     this.#prefixes = Array.from({ length: url.partitions }, (_, partition) => partitionPrefix(url, partition))
+  }
+
+  /** See State. A node that has restarted, or has taken over, is reached by another connection. */
+  get incarnation(): number {
+    return this.#incarnation
   }
 
   /** @throws XQueueError `engine_unavailable` | `engine_unusable` */
@@ -86,6 +94,8 @@ export class RedisConnection {
   ): Promise<Answer> {
     const command = ['FCALL', this.#library.functionOf(step), '1', this.#prefixes[partition]!, ...args]
     const run = async (connection: NodeConnection) => {
+      if (connection !== (this.#serving[partition] ?? connection)) this.#incarnation += 1
+      this.#serving[partition] = connection
       try {
         return (await connection.send(command)) as Answer
       } catch (error) {
