@@ -133,7 +133,6 @@ func (a *attempts) next() *Attempt {
 
 // release gives a task back that has not started, unless its lease is lost. A canceled one ends as canceled then.
 func (a *attempts) release(attempt *Attempt) {
-	a.pace.slow()
 	attempt.cancel()
 	if _, isLost := attempt.fate(); isLost {
 		a.remove(attempt)
@@ -145,6 +144,7 @@ func (a *attempts) release(attempt *Attempt) {
 
 // releaseWaiting gives back the waiting tasks of a type, or all.
 func (a *attempts) releaseWaiting(taskType string) {
+	a.pace.slow()
 	kept := []*Attempt{}
 	for _, attempt := range a.waiting {
 		if taskType == "" || attempt.Task.Type == taskType {

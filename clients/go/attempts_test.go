@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -79,6 +80,47 @@ func TestLeavesNothingBehindOfWhatTheLastReportBrings(t *testing.T) {
 		if left := open.Load(); left != 0 {
 			t.Fatalf("%d tasks are left behind", left)
 		}
+	}
+}
+
+func TestRunsFurtherTasksAfterAHandlerThatEndsItsGoroutine(t *testing.T) {
+	ctx, stop := context.WithCancel(context.Background())
+	var handed atomic.Int64
+	errors := make(chan string, 3)
+	server := httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		var turn struct {
+			Max      int
+			Outcomes []struct{ Error string }
+		}
+		_ = json.NewDecoder(request.Body).Decode(&turn)
+		leases := []any{}
+		for turn.Max > len(leases) && handed.Add(1) <= 3 {
+			task := Task{ID: "id", Type: "exits"}
+			leases = append(leases, map[string]any{"lease": "one", "expires_at": time.Now().Add(time.Hour), "task": task})
+		}
+		for _, outcome := range turn.Outcomes {
+			errors <- outcome.Error
+		}
+		answer := map[string]any{"outcomes": make([]struct{}, len(turn.Outcomes)), "leases": leases}
+		_ = json.NewEncoder(response).Encode(answer)
+	}))
+	t.Cleanup(server.Close)
+	worker := Worker{Client: NewClient(server.URL, ""), Concurrency: 1, Log: t.Logf, Handlers: map[string]Handler{
+		"exits": func(context.Context, *Attempt) (any, error) {
+			runtime.Goexit()
+			return nil, nil
+		},
+	}}
+	ended := make(chan error)
+	go func() { ended <- worker.Run(ctx) }()
+	for range [3]int{} {
+		if text := <-errors; text != errGoexit.Error() {
+			t.Errorf("the outcome is %q", text)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
 	}
 }
 

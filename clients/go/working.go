@@ -349,17 +349,34 @@ func (w *working) attemptOf(lease lease) *Attempt {
 
 // run runs an attempt, and after it those that wait.
 func (w *working) run(attempt *Attempt) {
+	began := time.Now()
+	defer func() {
+		if attempt == nil {
+			return
+		}
+		outcome := w.outcome(attempt, nil, errGoexit)
+		if next := w.attempts.finish(attempt, outcome, time.Since(began)); next != nil {
+			go w.run(next)
+		}
+	}()
 	for attempt != nil {
-		began := time.Now()
+		began = time.Now()
 		outcome := w.outcomeOf(attempt)
 		attempt = w.attempts.finish(attempt, outcome, time.Since(began))
 	}
 }
 
-// outcomeOf runs the handler; nil if the lease is lost.
+var errGoexit = errors.New("the handler has ended its goroutine, as runtime.Goexit does")
+
+// outcomeOf runs the handler.
 func (w *working) outcomeOf(attempt *Attempt) *report {
 	defer attempt.cancel()
 	result, err := w.handle(attempt.ctx, attempt)
+	return w.outcome(attempt, result, err)
+}
+
+// outcome is what to report of a handler that has ended; nil if the lease is lost.
+func (w *working) outcome(attempt *Attempt, result json.RawMessage, err error) *report {
 	why, isLost := attempt.fate()
 	switch {
 	case isLost:
