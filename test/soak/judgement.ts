@@ -33,9 +33,9 @@ export function complaintsOf({ samples, lost, endedTwice, gaps, accepted }: Soak
   return complaints
 }
 
-/** An overloaded server refuses with 429 or answers late; it does nothing else. */
+/** An overloaded server refuses with 429 or 503, or answers late; it does nothing else. */
 function unexpected({ phase, statuses }: Sample): string[] {
-  const allowed = phase === 'steady' ? ['201'] : ['201', '429']
+  const allowed = phase === 'steady' ? ['201'] : ['201', '429', '503']
   const strange = Object.keys(statuses).filter((status) => !allowed.includes(status))
   return strange.map((status) => `${phase}: ${statuses[status]} answers were ${status}`)
 }
