@@ -2,7 +2,7 @@ import { XQueueError } from '../../../task/errors.ts'
 import { WAITING_STATUSES } from '../../../task/status.ts'
 import type { Uses } from '../../../task/uses.ts'
 import type { Due } from '../due/due.ts'
-import { type Database, isBusy, isOfOneOperation, type Row, storeError } from './database.ts'
+import { type Database, isBusy, isOfOneOperation, storeError } from './database.ts'
 
 /** A file that stays locked this long makes the waiting calls fail with `engine_unavailable`. */
 const BUSY_MS_MAX = 10_000
@@ -66,8 +66,7 @@ export class Tx {
       for (const [status, n] of counts) if (n !== 0) this.database.run('addCount', type, status, n)
     }
     if (this.#events.length === 0) return
-    let last = (this.database.get('lastEvent') as Row).last as number
-    let total = (this.database.get('totalOfEvents') as Row).total as number
+    let { last, total } = (this.database.get('lastEvents') ?? { last: 0, total: 0 }) as { last: number; total: number }
     for (let from = 0; from < this.#events.length; from += EVENTS_PER_ROW) {
       const part = this.#events.slice(from, from + EVENTS_PER_ROW)
       const body = `[${part.join(',')}]`

@@ -1,8 +1,9 @@
 -- name: lastEvent
 SELECT ifnull(max(last), 0) AS last FROM events;
 
--- name: totalOfEvents
-SELECT ifnull((SELECT total FROM events ORDER BY last DESC LIMIT 1), 0) AS total;
+-- name: lastEvents
+-- The last entry: its number, and the bytes of all entries up to it.
+SELECT last, total FROM events ORDER BY last DESC LIMIT 1;
 
 -- name: insertEvents
 INSERT INTO events (last, count, at, body, total) VALUES (?, ?, ?, ?, ?);

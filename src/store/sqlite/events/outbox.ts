@@ -50,11 +50,11 @@ export class Outbox {
   /** Whether all events are within these limits, as far as the oldest and the newest event show. */
   isWithin({ eventsMax, eventsAgeMs, eventsBytesMax }: StoreOptions, now: number): boolean {
     const oldest = this.#database.get('firstEvents')
-    const last = Number(this.#last())
-    if (!oldest || oldest.first === last) return true
-    const bytes = (this.#database.get('totalOfEvents')!.total as number) - (oldest.before as number)
+    const newest = this.#database.get('lastEvents')
+    if (!oldest || !newest || oldest.first === newest.last) return true
+    const bytes = (newest.total as number) - (oldest.before as number)
     const isYoung = (oldest.at as number) > now - eventsAgeMs
-    return isYoung && last - (oldest.first as number) < eventsMax && bytes <= eventsBytesMax
+    return isYoung && (newest.last as number) - (oldest.first as number) < eventsMax && bytes <= eventsBytesMax
   }
 
   /** Removes the contents of the events of tasks, except their statuses, in one pass: an entry may name all of them. */
