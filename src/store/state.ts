@@ -36,8 +36,9 @@ export interface State extends Restorable {
   restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness>
 
   /**
-   * Has grown whenever an answer may lack what an earlier one told of, because the state has lost recent data in
-   * between. What several answers say together is certain if this is the same before the first and after the last.
+   * Grows before the first answer that may lack what earlier ones told of, because the state has lost data in between;
+   * if it has lost everything, before `restoring` tells that it is complete again. What several answers say together is
+   * certain if this is the same before the first and after the last.
    */
   readonly incarnation: number
 
@@ -82,8 +83,10 @@ export function incomplete(): XQueueError {
 }
 
 /** @throws XQueueError `engine_unavailable` if the state may have lost data since that incarnation */
-export async function refuseIfLost(state: State, since: number): Promise<void> {
-  if ((await state.restoring()) !== 'complete' || state.incarnation !== since) throw incomplete()
+export function refuseIfLost(state: State, since: number): void {
+  if (state.incarnation === since) return
+  const detail = 'the state may have lost the change before Kafka had it: read what it changes, and repeat it if needed'
+  throw new XQueueError('engine_unavailable', detail, { retry_after: 1 })
 }
 
 /** Whether a store can hold the state for another one. */

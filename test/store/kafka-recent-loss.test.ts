@@ -1,6 +1,7 @@
 import { readdirSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
-import { beforeAll, expect, it, vi } from 'vitest'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { createQueue } from '../../src/queue/create-queue.ts'
 import { readNamed } from '../../src/queue/event-reader.ts'
 import type { Queue } from '../../src/queue/queue.ts'
@@ -13,7 +14,7 @@ import type { Outcome } from '../../src/task/outcome.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { closeAfterwards } from '../fixtures/closing.ts'
 import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
-import { startRedis } from '../fixtures/redis.ts'
+import { redisCli, startRedis } from '../fixtures/redis.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 9, startedAt: 0 }
 const UNAVAILABLE = { code: 'engine_unavailable' }
@@ -22,7 +23,7 @@ const PATIENCE = { timeout: 20_000 }
 const WINDOW = 4_096
 
 /** The calls after which the state may lose data. */
-const AT_CALLS = ['locate', 'get', 'turn', 'change', 'events']
+const AT_CALLS = ['locate', 'get', 'turn', 'change', 'events', 'submitWith']
 
 /** A call of the state, and what it answers. */
 interface Call {
@@ -37,21 +38,24 @@ beforeAll(async () => {
   kafka = await startKafka()
 })
 
-/** A queue whose state loses everything since `remember`, as a Redis does that fails over. */
+/** A queue whose state loses everything since `remember`, as a Redis does that fails over, or simply everything. */
 async function openLossy() {
   const redis = await startRedis('--appendonly', 'yes', '--appendfsync', 'always')
   const url = parseKafkaUrl(`kafka://${kafka.address}?partitions=1&prefix=lossy${++queues}&state=${redis.url}`)
   const folder = join(redis.folder, 'appendonlydir')
   const file = () => join(folder, readdirSync(folder).find((name) => name.endsWith('.incr.aof'))!)
   const lost = Promise.withResolvers<void>()
-  let remembered = 0
+  let remembered: number | null = null
   let moment: (call: Call) => boolean = () => false
   let relay = Promise.resolve()
   const lose = async () => {
     moment = () => false
-    await redis.kill()
-    truncateSync(file(), remembered)
-    await redis.start()
+    if (remembered === null) redisCli(redis.port, 'FLUSHALL')
+    else {
+      await redis.kill()
+      truncateSync(file(), remembered)
+      await redis.start()
+    }
     lost.resolve()
   }
   const open = (await openStore(url.state, { isState: true }, readNamed)) as State
@@ -78,6 +82,7 @@ async function openLossy() {
   return {
     queue,
     lost: lost.promise,
+    flush: () => redisCli(redis.port, 'FLUSHALL'),
     remember: () => {
       remembered = statSync(file()).size
     },
@@ -124,6 +129,20 @@ it('restores a task whose end the state has lost while its lane was being checke
   await expectPending(queue, ids)
 })
 
+it('restores a task again whose end the state has lost with everything while its lane was being checked', async () => {
+  const { queue, lost, flush, loseAfter, holdRelay } = await openLossy()
+  holdRelay()
+  const ids = await submit(queue)
+  loseAfter(({ method, answer }) => method === 'locate' && (answer as string[]).includes('finished'))
+  await end(queue, await claim(queue), { kind: 'success', result: null })
+  await lost
+  await expectPending(queue, ids)
+  // Its place in the lane would be committed by now.
+  await sleep(2_000)
+  flush()
+  await expectPending(queue, ids)
+})
+
 it('restores a task that the state has lost while its events were being written', async () => {
   const { queue, lost, remember, loseAfter } = await openLossy()
   remember()
@@ -146,19 +165,48 @@ it('restores tasks that the state has lost while they were being parked', async 
   await expectPending(queue, ids)
 }, 60_000)
 
-it('does not confirm an outcome that the state has lost', async () => {
-  const { queue, remember, loseAfter } = await openLossy()
-  await submit(queue)
-  const lease = await claim(queue)
-  remember()
-  loseAfter(({ method }) => method === 'turn')
-  await expect(end(queue, lease, { kind: 'success', result: null }, true)).rejects.toMatchObject(UNAVAILABLE)
-})
+const LOSSES = { 'recent data': true, everything: false }
 
-it('does not confirm a cancel that the state has lost', async () => {
-  const { queue, remember, loseAfter } = await openLossy()
-  const [id] = await submit(queue)
-  remember()
-  loseAfter(({ method }) => method === 'change')
-  await expect(queue.cancel({ ids: [id!] })).rejects.toMatchObject(UNAVAILABLE)
+describe.each(Object.entries(LOSSES))('a state that loses %s', (_, isRecent) => {
+  const opened = async (method: string, before?: (queue: Queue) => Promise<string>) => {
+    const { queue, remember, loseAfter } = await openLossy()
+    const given = (await before?.(queue)) ?? ''
+    if (isRecent) remember()
+    loseAfter((call) => call.method === method)
+    return { queue, given }
+  }
+  const submitOne = async (queue: Queue) => (await submit(queue))[0]!
+  const submitAndClaim = async (queue: Queue) => {
+    const id = await submitOne(queue)
+    return `${id} ${await claim(queue)}`
+  }
+
+  it('does not confirm an outcome', async () => {
+    const { queue, given } = await opened('turn', submitAndClaim)
+    const answer = end(queue, given.split(' ')[1]!, { kind: 'success', result: null }, true)
+    await expect(answer).rejects.toMatchObject(UNAVAILABLE)
+  })
+
+  it('does not confirm the cancel of a waiting task', async () => {
+    const { queue, given } = await opened('change', submitOne)
+    await expect(queue.cancel({ ids: [given] })).rejects.toMatchObject(UNAVAILABLE)
+  })
+
+  it('does not confirm the cancel of a running task', async () => {
+    const { queue, given } = await opened('change', submitAndClaim)
+    const [id] = given.split(' ')
+    const cancel = queue.cancel({ ids: [id!] })
+    // Without the state there is no task to record as canceled: then it is not confirmed, or the record is in Kafka.
+    await expect(cancel).rejects.toMatchObject(UNAVAILABLE)
+  })
+
+  it('does not confirm the run of a schedule', async () => {
+    const { queue } = await opened('submitWith', async (open) => {
+      const { delayMs: _delay, runAt: _runAt, idempotencyKey: _key, ...task } = completeSpec({ type: 't' })
+      const rest = { catchUp: 'one', overlap: 'allow', paused: false } as const
+      await open.schedules({ add: { id: 's', task, timing: { everyMs: 3_600_000 }, ...rest } })
+      return 's'
+    })
+    await expect(queue.schedules({ run: 's' })).rejects.toMatchObject(UNAVAILABLE)
+  })
 })

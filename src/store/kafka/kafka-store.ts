@@ -1,14 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CallRate } from '../../task/api-key.ts'
 import { changeTo } from '../../task/ceilings.ts'
-import { XQueueError } from '../../task/errors.ts'
 import { changeToRetention } from '../../task/retention.ts'
 import { isFinal } from '../../task/status.ts'
 import { specOfTask, type Task, type TaskSpec } from '../../task/task.ts'
 import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
 import type { HistoryQuery } from '../history.ts'
 import { scheduleOf } from '../schedule-document.ts'
-import { incomplete, type ReadNamed, type Remembered, type Restorable, type Restored, type State } from '../state.ts'
+import {
+  incomplete,
+  type ReadNamed,
+  type Remembered,
+  type Restorable,
+  type Restored,
+  refuseIfLost,
+  type State,
+} from '../state.ts'
 import type {
   ChangeOutcome,
   EventsQuery,
@@ -146,7 +153,7 @@ export class KafkaStore implements Restorable {
     // Outcomes must reach Kafka before many more tasks start.
     const answer = await this.#state.turn(this.#relay.isBehind ? { ...turn, want: 0 } : turn)
     if (turn.durable && answer.settled.some(({ status }) => status !== null && isFinal(status))) {
-      await this.#confirm(since)
+      await this.#relay.caughtUp(since)
     }
     return answer
   }
@@ -161,8 +168,8 @@ export class KafkaStore implements Restorable {
     const stopping = ids.filter((_, index) => outcomes[index] === 'stopping')
     const tasks = (await this.#state.get(stopping)).filter((task) => task !== null)
     await this.#writeOutcomes(tasks.map(canceled))
-    if (outcomes.includes('changed')) await this.#confirm(since)
-    else if (stopping.length > 0) this.#refuseIfLost(since)
+    if (outcomes.includes('changed')) await this.#relay.caughtUp(since)
+    else if (stopping.length > 0) refuseIfLost(this.#state, since)
     return outcomes
   }
 
@@ -260,7 +267,7 @@ export class KafkaStore implements Restorable {
     await this.#log.ready()
     const since = this.#state.incarnation
     const answer = await this.#state.submitWith(accompanied)
-    if (answer === 'accepted') await this.#confirm(since)
+    if (answer === 'accepted') await this.#relay.caughtUp(since)
     return answer
   }
 
@@ -356,22 +363,6 @@ export class KafkaStore implements Restorable {
     const parts = { state, log, topics, relay, deadLetters: this.#deadLetters, restorer: this.#restorer }
     const care = new CareOfPartition({ ...parts, refuseUnlessWhole }, topic, partition)
     return new LanePartition(state, care, from)
-  }
-
-  /**
-   * Resolves when Kafka has all outcomes so far.
-   * @param since the incarnation of the state from before the change
-   * @throws XQueueError `engine_unavailable` if that takes too long, or if the state may have lost the change
-   */
-  async #confirm(since: number): Promise<void> {
-    await this.#relay.caughtUp()
-    this.#refuseIfLost(since)
-  }
-
-  #refuseIfLost(since: number): void {
-    if (this.#state.incarnation === since) return
-    const detail = 'the state has lost its connection, and perhaps this change: read what it changes, and repeat it'
-    throw new XQueueError('engine_unavailable', detail, { retry_after: 1 })
   }
 
   async #refuseUnlessWhole(): Promise<void> {

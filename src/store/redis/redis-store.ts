@@ -271,7 +271,7 @@ export class RedisStore implements State {
   }
 
   get incarnation(): number {
-    return this.#database.link.incarnation
+    return this.#recovery.incarnation
   }
 
   async restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness> {

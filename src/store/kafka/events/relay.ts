@@ -5,7 +5,7 @@ import type { TaskEvent } from '../../../task/event.ts'
 import { tickOfKey } from '../../../task/schedule.ts'
 import { isFinal, STATUSES } from '../../../task/status.ts'
 import type { Task } from '../../../task/task.ts'
-import { type ReadNamed, refuseIfLost, type State, type StateEvent } from '../../state.ts'
+import { incomplete, type ReadNamed, refuseIfLost, type State, type StateEvent } from '../../state.ts'
 import type { Log, LogRecord } from '../client/log.ts'
 import type { Topics } from '../client/topics.ts'
 import { eventRecord, outcomeRecords, removedRecord } from '../records/records.ts'
@@ -90,9 +90,10 @@ export class Relay {
 
   /**
    * Resolves when all events so far are on their topics.
-   * @throws XQueueError `engine_unavailable` when that takes too long
+   * @param since the incarnation of the state from before them
+   * @throws XQueueError `engine_unavailable` when that takes too long, or if the state may have lost some of them
    */
-  caughtUp(): Promise<void> {
+  async caughtUp(since: number): Promise<void> {
     // Callers that arrive during a wait share the next one.
     this.#next ??= this.#current
       .catch(() => undefined)
@@ -101,7 +102,8 @@ export class Relay {
         this.#current = this.#catchUp()
         return this.#current
       })
-    return this.#next
+    await this.#next
+    refuseIfLost(this.#state, since)
   }
 
   async #catchUp(): Promise<void> {
@@ -115,6 +117,12 @@ export class Relay {
       // This process notices at once, another one within moments.
       await Promise.race([this.#written.promise, sleep(CHECK_AGAIN_MS)])
     }
+    await this.#refuseIncomplete()
+  }
+
+  /** The state may have lost everything, over the same connections. */
+  async #refuseIncomplete(): Promise<void> {
+    if ((await this.#state.restoring()) !== 'complete') throw incomplete()
   }
 
   async #run(): Promise<void> {
@@ -164,7 +172,8 @@ export class Relay {
     records.push(...(await outcomeRecords(this.#state, this.#topics.outcomes, present)))
     const missing = ids.filter((_, index) => tasks[index] === null)
     // What the state has lost is not removed: it is restored from the log.
-    if (missing.length > 0) await refuseIfLost(this.#state, since)
+    if (missing.length > 0) await this.#refuseIncomplete()
+    if (missing.length > 0) refuseIfLost(this.#state, since)
     for (const id of missing) removed.add(id)
     for (const id of removed) records.push(removedRecord(this.#topics.outcomes, id))
     return records

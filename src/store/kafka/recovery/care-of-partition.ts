@@ -1,4 +1,4 @@
-import { refuseIfLost, type State } from '../../state.ts'
+import type { State } from '../../state.ts'
 import type { Log } from '../client/log.ts'
 import type { Topics } from '../client/topics.ts'
 import type { Relay } from '../events/relay.ts'
@@ -30,9 +30,8 @@ export class CareOfPartition implements LaneCare {
     this.#partition = partition
   }
 
-  async caughtUp(since: number): Promise<void> {
-    await this.#parts.relay.caughtUp()
-    await refuseIfLost(this.#parts.state, since)
+  caughtUp(since: number): Promise<void> {
+    return this.#parts.relay.caughtUp(since)
   }
 
   async park(ids: readonly string[]): Promise<ReadonlySet<string>> {
@@ -44,11 +43,11 @@ export class CareOfPartition implements LaneCare {
   }
 
   async repair(entries: readonly Entry[]): Promise<ReadonlySet<bigint>> {
-    const { log, relay, deadLetters, restorer, refuseUnlessWhole } = this.#parts
+    const { state, log, relay, deadLetters, restorer, refuseUnlessWhole } = this.#parts
     const [topic, partition] = [this.#topic, this.#partition]
     await refuseUnlessWhole()
     // Afterwards, every task that had ended before the query is on its topic.
-    await relay.caughtUp()
+    await relay.caughtUp(state.incarnation)
     // A task that is no longer in the topic is done.
     const done = new Set(entries.map(({ offset }) => offset))
     const lost: Lost[] = []

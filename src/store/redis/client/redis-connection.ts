@@ -54,7 +54,7 @@ export class RedisConnection {
     this.#prefixes = Array.from({ length: url.partitions }, (_, partition) => partitionPrefix(url, partition))
   }
 
-  /** See State. A node that has restarted, or has taken over, is reached by another connection. */
+  /** Grows when a partition is served by another connection: its node has restarted, or another one has taken over. */
   get incarnation(): number {
     return this.#incarnation
   }
