@@ -30,7 +30,9 @@ func (w *working) claim(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			w.attempts.stopClaiming()
-			_ = sleep(calls, lastAnswerMost)
+			if !w.turns.isOld.Load() { // An older server cannot take back what has not started.
+				_ = sleep(calls, lastAnswerMost)
+			}
 			endCalls()
 		case <-calls.Done():
 		}

@@ -253,8 +253,8 @@ export class Worker {
 
   /** Runs the task in a free slot, or when one becomes free. */
   #start(lease: Lease): void {
-    // The process stood still before it read the answer: another worker may have the task.
-    if (lease.expiresAt <= this.#runtime.time.now()) {
+    // If the process stood still before it read the answer, another worker may have the task.
+    if (this.#state !== 'running' || lease.expiresAt <= this.#runtime.time.now()) {
       this.#settle(lease.lease, { kind: 'released' })
       return
     }

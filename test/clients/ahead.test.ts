@@ -52,6 +52,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s that claims ahead', (_n
   async function found(ids: readonly string[]): Promise<Listed[]> {
     return Promise.all(ids.map(async (id) => (await server.get(`/tasks/${id}`)).body))
   }
+  const waits = ({ body }: ProxiedCall) => JSON.parse(body).max > 0 && JSON.parse(body).wait > 0
   const echoes = (count: number) => Array<string>(count).fill('echo')
   const reportsOf = () => between.calls.flatMap(({ body }) => JSON.parse(body).outcomes?.length ?? [])
 
@@ -92,7 +93,6 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s that claims ahead', (_n
   })
 
   it('leaves no task behind whose answer was on its way when it stopped', async () => {
-    const waits = ({ body }: ProxiedCall) => JSON.parse(body).max > 0 && JSON.parse(body).wait > 0
     await vi.waitFor(() => expect(between.calls.some(waits)).toBe(true))
     const moment = Promise.withResolvers<void>()
     between.arrival = moment.promise
@@ -106,6 +106,30 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s that claims ahead', (_n
     expect(await exit).toEqual([0, null])
     const tasks = await found(ids)
     expect(tasks.map(({ status, attempts }) => [status, attempts])).toEqual(ids.map(() => ['pending', 0]))
+  })
+
+  it('starts no task of an answer that was on its way when it stopped, while another one runs', async () => {
+    const gate = join(server.folder, `gate-${Math.random()}`)
+    await vi.waitFor(() => expect(between.calls.some(waits)).toBe(true))
+    const before = between.calls.length
+    const [running] = await submit(['gated'], gate)
+    await server.until(running!, { status: 'processing' })
+    await vi.waitFor(() => expect(between.calls.slice(before).some(waits)).toBe(true))
+    const moment = Promise.withResolvers<void>()
+    between.arrival = moment.promise
+    const ids = await submit(echoes(CONCURRENCY - 1))
+    for (const id of ids) await server.until(id, { status: 'processing' })
+    const exit = once(worker, 'exit')
+    worker.kill('SIGTERM')
+    await sleep(50)
+    moment.resolve()
+    await vi.waitFor(async () => {
+      const tasks = await found(ids)
+      expect(tasks.map(({ status, attempts }) => [status, attempts])).toEqual(ids.map(() => ['pending', 0]))
+    })
+    writeFileSync(gate, '')
+    expect(await exit).toEqual([0, null])
+    expect(await found([running!])).toMatchObject([{ status: 'success', attempts: 1 }])
   })
 
   it('leaves no task behind when it stops', async () => {

@@ -94,7 +94,8 @@ class Connection:
     def abort(self) -> None:
         """Ends the call that is under way, and every later one."""
         self._aborted = True
-        sock = self._http.sock if self._http else None
+        http = self._http
+        sock = http.sock if http else None
         if sock:
             try:
                 sock.shutdown(socket.SHUT_RDWR)

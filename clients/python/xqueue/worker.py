@@ -121,7 +121,7 @@ class Worker:
         """Tasks that calls under way may bring."""
         self._reports: deque[Report] = deque()
         self._is_reporting = False
-        self._stopping = threading.Event()
+        self._stopping, self._claims_ended = threading.Event(), threading.Event()
         self._gone = False
         self._poll = self._client.connect()
         self._failure: BaseException | None = None
@@ -135,10 +135,6 @@ class Worker:
             # A signal that arrives just before the wait, or in another thread, does not end it.
             while loop.is_alive():
                 loop.join(SIGNAL_SECONDS_MAX)
-                if self._stopping.is_set():
-                    self._threads.close()
-                    loop.join(LAST_ANSWER_SECONDS_MAX)
-                    self._poll.abort()
         if self._failure:
             raise self._failure
 
@@ -152,10 +148,13 @@ class Worker:
         threading.Thread(target=self._report, name="xqueue-reports", daemon=True).start()
         threading.Thread(target=self._renew, name="xqueue-renewals", daemon=True).start()
         threading.Thread(target=self._threads.recall_late, name="xqueue-ahead", daemon=True).start()
+        threading.Thread(target=self._end_claims, name="xqueue-stop", daemon=True).start()
         try:
             self._claim()
         except BaseException as error:
             self._failure = error
+        self._claims_ended.set()
+        self._stopping.set()
         self._drain()
         with self._idle:
             self._gone = True
@@ -163,6 +162,13 @@ class Worker:
             self._may_renew.notify_all()
         if not self._failure:
             self._leave()
+
+    def _end_claims(self) -> None:
+        self._stopping.wait()
+        self._threads.close()
+        # An older server cannot take back what has not started.
+        if self._turns.is_old or not self._claims_ended.wait(LAST_ANSWER_SECONDS_MAX):
+            self._poll.abort()
 
     def _claim(self) -> None:
         """Waits for tasks while there is room."""
@@ -243,6 +249,8 @@ class Worker:
                     self._may_renew.notify()
                 elif room:
                     self._may_claim.notify()
+        if self._stopping.is_set():
+            self._threads.close()
         self._threads.start(attempts)
         return answer
 
