@@ -146,9 +146,10 @@ export class Claims {
     const want = Math.min(turn.want, this.#step)
     const answer = await queue.turn({ ...turn, want })
     if (answer.leases.length === want && want < turn.want) {
-      const more = await this.#takeSome(queue, { ...claim, want: turn.want - want })
-      answer.leases.push(...more.leases)
-      answer.cancelRequested.push(...more.cancelRequested)
+      // What this call has done already is answered; the next call meets the failure.
+      const more = await this.#takeSome(queue, { ...claim, want: turn.want - want }).catch(() => null)
+      answer.leases.push(...(more?.leases ?? []))
+      answer.cancelRequested.push(...(more?.cancelRequested ?? []))
     }
     await this.#releaseIfGone(request, turn.worker, answer.leases)
     return answer
@@ -171,9 +172,13 @@ export class Claims {
     for (;;) {
       const want = Math.min(turn.want - leases.length, this.#step)
       const waitMs = leases.length === 0 ? (turn.waitMs ?? 0) : 0
-      const { leases: taken, cancelRequested: canceled } = await queue.turn({ ...turn, want, waitMs })
+      const answer = await queue.turn({ ...turn, want, waitMs }).catch((error: unknown) => {
+        if (leases.length === 0) throw error
+        return null
+      })
+      const taken = answer?.leases ?? []
       leases.push(...taken)
-      cancelRequested.push(...canceled)
+      cancelRequested.push(...(answer?.cancelRequested ?? []))
       if (taken.length < want || leases.length >= turn.want || turn.signal?.aborted) return { leases, cancelRequested }
       bytes += taken.reduce((sum, lease) => sum + Buffer.byteLength(leaseText(lease)), 0)
       if (bytes >= ANSWER_BYTES_MAX) return { leases, cancelRequested }

@@ -36,9 +36,9 @@ export interface State extends Restorable {
   restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness>
 
   /**
-   * Grows before the first answer that may lack what earlier ones told of, because the state has lost data in between;
-   * if it has lost everything, before `restoring` tells that it is complete again. What several answers say together is
-   * certain if this is the same before the first and after the last.
+   * Grows before the first answer that may lack what earlier ones told of, because the state has lost recent data in
+   * between; if it has lost everything, with the next answer of `events`. So what several answers say together is
+   * certain if this is the same before the first of them and after a later one of `events`.
    */
   readonly incarnation: number
 

@@ -2,8 +2,11 @@ import { connect } from 'node:net'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import type { Turn } from '../../src/queue/queue.ts'
+import { XQueueError } from '../../src/task/errors.ts'
+import { completeSpec } from '../../src/task/task.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
-import { type Server, startServer } from '../fixtures/server.ts'
+import { openTestQueue, type Server, serveQueue, startServer } from '../fixtures/server.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: answers, compared field by field
 type Body = any
@@ -299,4 +302,29 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     const reader = await guarded.key(['read'])
     expect((await guarded.as(reader).call('POST', '/tasks/turn', { max: 1 })).status).toBe(403)
   })
+})
+
+it('answers with the tasks that a call has taken before the store failed', async () => {
+  const queue = await openTestQueue()
+  let claims = 0
+  const failing = new Proxy(queue, {
+    get(target, name) {
+      const method = Reflect.get(target, name, target)
+      if (name !== 'turn') return typeof method === 'function' ? method.bind(target) : method
+      return async (turn: Turn) => {
+        if (turn.want > 0 && ++claims % 2 === 0) throw new XQueueError('engine_unavailable', 'no answer')
+        return target.turn(turn)
+      }
+    },
+  })
+  const server = await serveQueue(failing)
+  await queue.configureType('t', { declared: true })
+  await queue.submit(Array.from({ length: 200 }, () => completeSpec({ type: 't' })))
+  const consumed = await server.call('POST', '/tasks/consume', { types: ['t'], max: 80 })
+  const renewals = [{ lease: consumed.body.leases[0].lease }]
+  const turned = await server.call('POST', '/tasks/turn', { types: ['t'], max: 80, renewals })
+  const took = [consumed, turned].map(({ status, body }) => [status, body.leases.length])
+  expect(took.every(([status, count]) => status === 200 && count! > 0 && count! < 80)).toBe(true)
+  const { tasks } = await queue.list({ status: 'processing', limit: 200 })
+  expect(tasks.length).toBe(took.reduce((sum, [, count]) => sum + count!, 0))
 })

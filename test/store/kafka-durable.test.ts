@@ -34,6 +34,21 @@ it('answers a durable outcome after Kafka has stored it, and other turns before'
   expect((await answer).settled).toEqual([{ accepted: true, status: 'success' }])
 })
 
+it('keeps no task for a turn that fails because Kafka does not store its outcome', async () => {
+  const [kafka, redis] = await Promise.all([startKafka(), startRedis()])
+  const queue = await openTestQueue(`kafka://${kafka.address}?partitions=1&wait_ms=500&state=${redis.url}`)
+  await queue.configureType('t', { declared: true })
+  const [, other] = await queue.submit([completeSpec({ type: 't' }), completeSpec({ type: 't' })])
+  const { leases } = await queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
+  const [broker] = kafka.brokers
+  broker!.signal('SIGSTOP')
+  closeAfterwards(() => broker!.signal('SIGCONT'))
+  const outcomes = [{ lease: leases[0]!.lease, outcome: { kind: 'success', result: 1 } as const }]
+  const turn = queue.turn({ worker: WORKER, want: 1, outcomes, durable: true })
+  await expect(turn).rejects.toMatchObject({ code: 'engine_unavailable' })
+  expect(await queue.get([other!.task.id])).toMatchObject([{ status: 'pending', attempts: 0, deliveries: 1 }])
+})
+
 it('answers the run of a schedule after Kafka has stored its task', async () => {
   const [kafka, redis] = await Promise.all([startKafka(), startRedis()])
   const queue = await openTestQueue(`kafka://${kafka.address}?partitions=1&state=${redis.url}`)

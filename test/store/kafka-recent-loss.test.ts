@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { createQueue } from '../../src/queue/create-queue.ts'
 import { readNamed } from '../../src/queue/event-reader.ts'
 import type { Queue } from '../../src/queue/queue.ts'
+import type { DocumentsStep } from '../../src/store/documents.ts'
 import { parseKafkaUrl } from '../../src/store/kafka/client/kafka-url.ts'
 import { KafkaStore } from '../../src/store/kafka/kafka-store.ts'
 import { openStore } from '../../src/store/open.ts'
@@ -23,7 +24,9 @@ const PATIENCE = { timeout: 20_000 }
 const WINDOW = 4_096
 
 /** The calls after which the state may lose data. */
-const AT_CALLS = ['locate', 'get', 'turn', 'change', 'events', 'submitWith']
+const AT_CALLS = [
+  ...['locate', 'get', 'turn', 'change', 'events', 'submitWith', 'documents', 'configureType', 'configureLimit'],
+]
 
 /** A call of the state, and what it answers. */
 interface Call {
@@ -47,9 +50,11 @@ async function openLossy() {
   const lost = Promise.withResolvers<void>()
   let remembered: number | null = null
   let moment: (call: Call) => boolean = () => false
+  let momentBefore: (call: Omit<Call, 'answer'>) => boolean = () => false
   let relay = Promise.resolve()
   const lose = async () => {
     moment = () => false
+    momentBefore = () => false
     if (remembered === null) redisCli(redis.port, 'FLUSHALL')
     else {
       await redis.kill()
@@ -66,6 +71,7 @@ async function openLossy() {
       if (!AT_CALLS.includes(String(name))) return method.bind(target)
       return async (...args: unknown[]) => {
         if (name === 'events' && (args[0] as { waitMs?: number }).waitMs) await relay
+        if (momentBefore({ method: String(name), args })) await lose()
         const answer = await method.apply(target, args)
         if (moment({ method: String(name), args, answer })) await lose()
         return answer
@@ -89,6 +95,9 @@ async function openLossy() {
     /** It loses the rest after the first such call, before the answer arrives. */
     loseAfter: (when: typeof moment) => {
       moment = when
+    },
+    loseBefore: (when: typeof momentBefore) => {
+      momentBefore = when
     },
     /** Nothing is written to Kafka until the loss. */
     holdRelay: () => {
@@ -157,9 +166,10 @@ it('restores a task that the state has lost while its events were being written'
 })
 
 it('restores tasks that the state has lost while they were being parked', async () => {
-  const { queue, lost, remember, loseAfter } = await openLossy()
+  const { queue, lost, remember, loseBefore } = await openLossy()
   remember()
-  loseAfter(({ method, answer }) => method === 'locate' && (answer as string[]).length > 500)
+  // Tasks are read from the state to be parked, and are gone.
+  loseBefore(({ method, args }) => method === 'get' && (args[0] as string[]).length > 100)
   const ids = await submit(queue, WINDOW + 100, { delayMs: 3_600_000 })
   await lost
   await expectPending(queue, ids)
@@ -168,11 +178,11 @@ it('restores tasks that the state has lost while they were being parked', async 
 const LOSSES = { 'recent data': true, everything: false }
 
 describe.each(Object.entries(LOSSES))('a state that loses %s', (_, isRecent) => {
-  const opened = async (method: string, before?: (queue: Queue) => Promise<string>) => {
+  const opened = async (method: string, before?: (queue: Queue) => Promise<string>, when = (_: Call) => true) => {
     const { queue, remember, loseAfter } = await openLossy()
     const given = (await before?.(queue)) ?? ''
     if (isRecent) remember()
-    loseAfter((call) => call.method === method)
+    loseAfter((call) => call.method === method && when(call))
     return { queue, given }
   }
   const submitOne = async (queue: Queue) => (await submit(queue))[0]!
@@ -201,12 +211,29 @@ describe.each(Object.entries(LOSSES))('a state that loses %s', (_, isRecent) => 
   })
 
   it('does not confirm the run of a schedule', async () => {
-    const { queue } = await opened('submitWith', async (open) => {
-      const { delayMs: _delay, runAt: _runAt, idempotencyKey: _key, ...task } = completeSpec({ type: 't' })
-      const rest = { catchUp: 'one', overlap: 'allow', paused: false } as const
-      await open.schedules({ add: { id: 's', task, timing: { everyMs: 3_600_000 }, ...rest } })
-      return 's'
-    })
+    const { queue } = await opened('submitWith', (open) => addSchedule(open))
     await expect(queue.schedules({ run: 's' })).rejects.toMatchObject(UNAVAILABLE)
   })
+
+  it('does not confirm a schedule, nor that one is removed', async () => {
+    const isChange = ({ args }: Call) => (args[0] as DocumentsStep).changes?.[0]?.kind === 'schedule'
+    const first = await opened('documents', undefined, isChange)
+    await expect(addSchedule(first.queue)).rejects.toMatchObject(UNAVAILABLE)
+    const second = await opened('documents', addSchedule, isChange)
+    await expect(second.queue.schedules({ drop: 's' })).rejects.toMatchObject(UNAVAILABLE)
+  })
+
+  it('does not confirm a change of a type or of a limit', async () => {
+    const first = await opened('configureType')
+    await expect(first.queue.configureType('t', { paused: true })).rejects.toMatchObject(UNAVAILABLE)
+    const second = await opened('configureLimit')
+    await expect(second.queue.configureLimit('l', { max: 1 })).rejects.toMatchObject(UNAVAILABLE)
+  })
 })
+
+async function addSchedule(queue: Queue): Promise<string> {
+  const { delayMs: _delay, runAt: _runAt, idempotencyKey: _key, ...task } = completeSpec({ type: 't' })
+  const rest = { catchUp: 'one', overlap: 'allow', paused: false } as const
+  await queue.schedules({ add: { id: 's', task, timing: { everyMs: 3_600_000 }, ...rest } })
+  return 's'
+}

@@ -153,7 +153,12 @@ export class KafkaStore implements Restorable {
     // Outcomes must reach Kafka before many more tasks start.
     const answer = await this.#state.turn(this.#relay.isBehind ? { ...turn, want: 0 } : turn)
     if (turn.durable && answer.settled.some(({ status }) => status !== null && isFinal(status))) {
-      await this.#relay.caughtUp(since)
+      await this.#relay.caughtUp(since).catch(async (error: unknown) => {
+        // The caller gets no answer, and so none of the tasks in it.
+        const outcomes = answer.leases.map(({ lease }) => ({ lease, outcome: { kind: 'released' } as const }))
+        await this.#state.turn({ worker: turn.worker, want: 0, outcomes }).catch(() => undefined)
+        throw error
+      })
     }
     return answer
   }
@@ -169,7 +174,7 @@ export class KafkaStore implements Restorable {
     const tasks = (await this.#state.get(stopping)).filter((task) => task !== null)
     await this.#writeOutcomes(tasks.map(canceled))
     if (outcomes.includes('changed')) await this.#relay.caughtUp(since)
-    else if (stopping.length > 0) refuseIfLost(this.#state, since)
+    else if (stopping.length > 0) await this.#refuseIfLost(since)
     return outcomes
   }
 
@@ -180,6 +185,7 @@ export class KafkaStore implements Restorable {
   async configureType(type: string, change: TypeChange): Promise<void> {
     // A handler may declare itself at any time, because it repeats an earlier declaration.
     if (!change.handler) await this.#refuseUnlessWhole()
+    const since = this.#state.incarnation
     await this.#state.configureType(type, change)
     // The last record of a field must contain all of it.
     const whole = { ...change }
@@ -189,12 +195,15 @@ export class KafkaStore implements Restorable {
       if (change.retention) whole.retention = changeToRetention(retention.set)
     }
     await this.#types.write([[type, whole]])
+    if (!change.handler) await this.#refuseIfLost(since)
   }
 
   async configureLimit(name: string, change: LimitChange): Promise<void> {
     await this.#refuseUnlessWhole()
+    const since = this.#state.incarnation
     await this.#state.configureLimit(name, change)
     await this.#limits.write(name, change)
+    await this.#refuseIfLost(since)
   }
 
   async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
@@ -255,8 +264,9 @@ export class KafkaStore implements Restorable {
     if (ids.length === 0 || this.#closed) return this.#state.documents(step)
     await this.#refuseUnlessWhole()
     await this.#log.ready()
+    const since = this.#state.incarnation
     const answer = await this.#state.documents(step)
-    if (answer.isChanged) for (const id of ids) await this.#follow(id)
+    if (answer.isChanged) for (const id of ids) await this.#follow(id, since)
     return answer
   }
 
@@ -322,11 +332,11 @@ export class KafkaStore implements Restorable {
     await this.#log.write(open.map(({ task, spec }, index) => acceptedRecord(topics[index]!, task, spec)))
   }
 
-  #follow(scheduleId: string): Promise<void> {
+  #follow(scheduleId: string, since: number): Promise<void> {
     return this.#schedules.follow(scheduleId, async () => {
       const { documents } = await this.#state.documents({ read: [{ kind: 'schedule' }] })
       // A missing schedule counts as removed only if the state has lost nothing.
-      await this.#refuseUnlessWhole()
+      await this.#refuseIfLost(since)
       return documents[0]!.map(scheduleOf)
     })
   }
@@ -359,10 +369,15 @@ export class KafkaStore implements Restorable {
       return new SubmitPartition(this, this.#deadLetters, topic, partition, from)
     }
     const [state, log, topics, relay] = [this.#state, this.#log, this.#topics, this.#relay]
-    const refuseUnlessWhole = () => this.#refuseUnlessWhole()
-    const parts = { state, log, topics, relay, deadLetters: this.#deadLetters, restorer: this.#restorer }
-    const care = new CareOfPartition({ ...parts, refuseUnlessWhole }, topic, partition)
-    return new LanePartition(state, care, from)
+    const others = { deadLetters: this.#deadLetters, restorer: this.#restorer }
+    const parts = { state, log, topics, relay, ...others, refuseUnlessWhole: () => this.#refuseUnlessWhole() }
+    return new LanePartition(state, new CareOfPartition(parts, topic, partition), from)
+  }
+
+  /** @throws XQueueError `engine_unavailable` if the state is not whole, or may have lost a change since then */
+  async #refuseIfLost(since: number): Promise<void> {
+    await this.#refuseUnlessWhole()
+    refuseIfLost(this.#state, since)
   }
 
   async #refuseUnlessWhole(): Promise<void> {
@@ -371,7 +386,6 @@ export class KafkaStore implements Restorable {
   }
 
   #refuseWhenIncomplete(): void {
-    // A closed state reports that itself.
     if (!this.#isComplete && !this.#closed) throw incomplete()
   }
 

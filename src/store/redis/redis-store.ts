@@ -271,7 +271,7 @@ export class RedisStore implements State {
   }
 
   get incarnation(): number {
-    return this.#recovery.incarnation
+    return this.#database.link.incarnation + this.#outbox.rebirths
   }
 
   async restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness> {

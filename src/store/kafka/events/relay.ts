@@ -5,7 +5,7 @@ import type { TaskEvent } from '../../../task/event.ts'
 import { tickOfKey } from '../../../task/schedule.ts'
 import { isFinal, STATUSES } from '../../../task/status.ts'
 import type { Task } from '../../../task/task.ts'
-import { incomplete, type ReadNamed, refuseIfLost, type State, type StateEvent } from '../../state.ts'
+import { type ReadNamed, refuseIfLost, type State, type StateEvent } from '../../state.ts'
 import type { Log, LogRecord } from '../client/log.ts'
 import type { Topics } from '../client/topics.ts'
 import { eventRecord, outcomeRecords, removedRecord } from '../records/records.ts'
@@ -107,7 +107,7 @@ export class Relay {
   }
 
   async #catchUp(): Promise<void> {
-    const { last: position } = await this.#state.events({ after: null, max: 1 })
+    const position = await this.#look()
     const until = performance.now() + this.#waitMs
     while (!(await this.#state.hasRead(READER, position))) {
       if (performance.now() > until) {
@@ -117,12 +117,12 @@ export class Relay {
       // This process notices at once, another one within moments.
       await Promise.race([this.#written.promise, sleep(CHECK_AGAIN_MS)])
     }
-    await this.#refuseIncomplete()
+    await this.#look()
   }
 
-  /** The state may have lost everything, over the same connections. */
-  async #refuseIncomplete(): Promise<void> {
-    if ((await this.#state.restoring()) !== 'complete') throw incomplete()
+  /** The position of the last event. The state may have lost everything, which its `incarnation` tells afterwards. */
+  async #look(): Promise<string> {
+    return (await this.#state.events({ after: null, max: 1 })).last
   }
 
   async #run(): Promise<void> {
@@ -172,7 +172,7 @@ export class Relay {
     records.push(...(await outcomeRecords(this.#state, this.#topics.outcomes, present)))
     const missing = ids.filter((_, index) => tasks[index] === null)
     // What the state has lost is not removed: it is restored from the log.
-    if (missing.length > 0) await this.#refuseIncomplete()
+    if (missing.length > 0) await this.#look()
     if (missing.length > 0) refuseIfLost(this.#state, since)
     for (const id of missing) removed.add(id)
     for (const id of removed) records.push(removedRecord(this.#topics.outcomes, id))
@@ -212,8 +212,7 @@ export class Relay {
   async #measure(): Promise<void> {
     try {
       const at = performance.now()
-      const { last } = await this.#state.events({ after: null, max: 1 })
-      this.#unread.push({ position: last, at })
+      this.#unread.push({ position: await this.#look(), at })
       while (this.#unread.length > 0 && (await this.#state.hasRead(READER, this.#unread[0]!.position))) {
         this.#unread.shift()
       }

@@ -17,6 +17,9 @@ type Positions = Map<number, string>
 export class OutboxReader {
   readonly #database: Database
   readonly #readers = new Set<() => void>()
+  /** By partition: the number before the first event ever, which another life of the partition does not have. */
+  readonly #births = new Map<number, number>()
+  #rebirths = 0
   readonly #listen: () => Promise<void>
   readonly #locate: (ids: readonly string[]) => Promise<(TaskLocation | null)[]>
   #closed = false
@@ -33,6 +36,11 @@ export class OutboxReader {
     this.#database = database
     this.#listen = listen
     this.#locate = locate
+  }
+
+  /** Grows when a partition that had events is found to have lost them all, also if it has new ones. */
+  get rebirths(): number {
+    return this.#rebirths
   }
 
   async read({ after, max, waitMs = 0, signal }: EventsQuery): Promise<StatePage> {
@@ -112,6 +120,8 @@ export class OutboxReader {
     const lateUntil = this.#database.now() - LATE_READER_MS
     for (const { partition, position, page } of answers) {
       const { last, before, birth, entries, endedUntil } = page
+      if (birth !== (this.#births.get(partition) || birth)) this.#rebirths += 1
+      this.#births.set(partition, birth)
       if (position === 'now') {
         at.set(partition, last)
         continue

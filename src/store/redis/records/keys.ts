@@ -155,8 +155,6 @@ export const KEYS = {
   partition_count: 'partitions:count',
   /** The process that restores the partition from a log, or a mark that it is complete. */
   restoring: 'restoring',
-  /** The time at which it was complete. */
-  restored: 'restored',
   /** Type → its rules for starts, `<type>/lanes` → its lanes, `<type>/group_permits` if `held` has its leases,
    * `<type>/held` → until when it is held. */
   rules: 'rules',

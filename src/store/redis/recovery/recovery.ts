@@ -24,18 +24,10 @@ const LOCATIONS: Readonly<Record<string, TaskLocation>> = {
 export class Recovery {
   readonly #database: Database
   readonly #options: StoreOptions
-  /** By partition, when it was restored. */
-  readonly #restoredAt = new Map<number, string>()
-  #restorations = 0
 
   constructor(database: Database, options: StoreOptions) {
     this.#database = database
     this.#options = options
-  }
-
-  /** See State. */
-  get incarnation(): number {
-    return this.#database.link.incarnation + this.#restorations
   }
 
   async locate(ids: readonly string[]): Promise<(TaskLocation | null)[]> {
@@ -77,25 +69,15 @@ export class Recovery {
    */
   async restoring(owner = '', leaseMs = 0, beginsReading = ''): Promise<Completeness> {
     const done = beginsReading === '' ? '' : '1'
-    const ask = async (partition: number) => {
+    const ask = (partition: number) => {
       // Readers are kept in the first partition.
       const reader = partition === 0 ? [beginsReading, this.#database.count === 1 ? '0' : '0:0'] : ['', '']
       // The lease uses the time of Redis, regardless of the clock option.
       const args = ['', owner, String(leaseMs), done, ...reader]
-      const answer = await this.#database.link.run<string>('restoring', partition, args)
-      const [completeness, restoredAt] = answer.split(' ') as [Completeness, string | undefined]
-      if (restoredAt !== undefined) this.#sawRestoration(partition, restoredAt)
-      return completeness
+      return this.#database.link.run<Completeness>('restoring', partition, args)
     }
     const all = owner === '' ? await Promise.all(this.#database.perPartition(ask)) : await this.#inOrder(ask)
     return LEAST_COMPLETE_FIRST.find((completeness) => all.includes(completeness))!
-  }
-
-  #sawRestoration(partition: number, restoredAt: string): void {
-    const known = this.#restoredAt.get(partition)
-    if (known === restoredAt) return
-    this.#restoredAt.set(partition, restoredAt)
-    if (known !== undefined) this.#restorations += 1
   }
 
   /**
