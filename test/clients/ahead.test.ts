@@ -52,6 +52,19 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s that claims ahead', (_n
   async function found(ids: readonly string[]): Promise<Listed[]> {
     return Promise.all(ids.map(async (id) => (await server.get(`/tasks/${id}`)).body))
   }
+  /** Stops the worker while the answer that brings these tasks is on its way to it. */
+  async function stopBeforeAnswer(): Promise<{ ids: string[]; exit: Promise<unknown[]> }> {
+    const moment = Promise.withResolvers<void>()
+    between.arrival = moment.promise
+    const ids = await submit(echoes(CONCURRENCY - 1))
+    for (const id of ids) await server.until(id, { status: 'processing' })
+    const exit = once(worker, 'exit')
+    worker.kill('SIGTERM')
+    // So long that the worker has seen its signal, and so short that it still waits for the answer.
+    await sleep(50)
+    moment.resolve()
+    return { ids, exit }
+  }
   const waits = ({ body }: ProxiedCall) => JSON.parse(body).max > 0 && JSON.parse(body).wait > 0
   const echoes = (count: number) => Array<string>(count).fill('echo')
   const reportsOf = () => between.calls.flatMap(({ body }) => JSON.parse(body).outcomes?.length ?? [])
@@ -94,15 +107,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s that claims ahead', (_n
 
   it('leaves no task behind whose answer was on its way when it stopped', async () => {
     await vi.waitFor(() => expect(between.calls.some(waits)).toBe(true))
-    const moment = Promise.withResolvers<void>()
-    between.arrival = moment.promise
-    const ids = await submit(echoes(CONCURRENCY - 1))
-    for (const id of ids) await server.until(id, { status: 'processing' })
-    const exit = once(worker, 'exit')
-    worker.kill('SIGTERM')
-    // So long that the worker has seen its signal, and so short that it still waits for the answer.
-    await sleep(50)
-    moment.resolve()
+    const { ids, exit } = await stopBeforeAnswer()
     expect(await exit).toEqual([0, null])
     const tasks = await found(ids)
     expect(tasks.map(({ status, attempts }) => [status, attempts])).toEqual(ids.map(() => ['pending', 0]))
@@ -115,14 +120,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s that claims ahead', (_n
     const [running] = await submit(['gated'], gate)
     await server.until(running!, { status: 'processing' })
     await vi.waitFor(() => expect(between.calls.slice(before).some(waits)).toBe(true))
-    const moment = Promise.withResolvers<void>()
-    between.arrival = moment.promise
-    const ids = await submit(echoes(CONCURRENCY - 1))
-    for (const id of ids) await server.until(id, { status: 'processing' })
-    const exit = once(worker, 'exit')
-    worker.kill('SIGTERM')
-    await sleep(50)
-    moment.resolve()
+    const { ids, exit } = await stopBeforeAnswer()
     await vi.waitFor(async () => {
       const tasks = await found(ids)
       expect(tasks.map(({ status, attempts }) => [status, attempts])).toEqual(ids.map(() => ['pending', 0]))

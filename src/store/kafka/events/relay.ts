@@ -107,7 +107,7 @@ export class Relay {
   }
 
   async #catchUp(): Promise<void> {
-    const position = await this.#look()
+    const position = await this.#lastPosition()
     const until = performance.now() + this.#waitMs
     while (!(await this.#state.hasRead(READER, position))) {
       if (performance.now() > until) {
@@ -117,11 +117,11 @@ export class Relay {
       // This process notices at once, another one within moments.
       await Promise.race([this.#written.promise, sleep(CHECK_AGAIN_MS)])
     }
-    await this.#look()
+    await this.#lastPosition()
   }
 
   /** The position of the last event. The state may have lost everything, which its `incarnation` tells afterwards. */
-  async #look(): Promise<string> {
+  async #lastPosition(): Promise<string> {
     return (await this.#state.events({ after: null, max: 1 })).last
   }
 
@@ -172,8 +172,10 @@ export class Relay {
     records.push(...(await outcomeRecords(this.#state, this.#topics.outcomes, present)))
     const missing = ids.filter((_, index) => tasks[index] === null)
     // What the state has lost is not removed: it is restored from the log.
-    if (missing.length > 0) await this.#look()
-    if (missing.length > 0) refuseIfLost(this.#state, since)
+    if (missing.length > 0) {
+      await this.#lastPosition()
+      refuseIfLost(this.#state, since)
+    }
     for (const id of missing) removed.add(id)
     for (const id of removed) records.push(removedRecord(this.#topics.outcomes, id))
     return records
@@ -212,7 +214,7 @@ export class Relay {
   async #measure(): Promise<void> {
     try {
       const at = performance.now()
-      this.#unread.push({ position: await this.#look(), at })
+      this.#unread.push({ position: await this.#lastPosition(), at })
       while (this.#unread.length > 0 && (await this.#state.hasRead(READER, this.#unread[0]!.position))) {
         this.#unread.shift()
       }
