@@ -106,6 +106,8 @@ async function openLossy() {
   }
 }
 
+type LossyQueue = Awaited<ReturnType<typeof openLossy>>
+
 async function submit(queue: Queue, count = 1, more: Partial<TaskSpec> = {}): Promise<string[]> {
   const specs = Array.from({ length: count }, () => completeSpec({ type: 't', ...more }))
   return (await queue.submit(specs)).map(({ task }) => task.id)
@@ -127,29 +129,30 @@ async function expectPending(queue: Queue, ids: readonly string[]): Promise<void
   }, PATIENCE)
 }
 
-it('restores a task whose end the state has lost while its lane was being checked', async () => {
-  const { queue, lost, remember, loseAfter, holdRelay } = await openLossy()
-  remember()
+/** A task that is restored after the state has lost its end, which the check of its lane had seen. */
+async function restoredDuringCheck({ queue, lost, loseAfter, holdRelay }: LossyQueue): Promise<string[]> {
   holdRelay()
   const ids = await submit(queue)
   loseAfter(({ method, answer }) => method === 'locate' && (answer as string[]).includes('finished'))
   await end(queue, await claim(queue), { kind: 'success', result: null })
   await lost
   await expectPending(queue, ids)
+  return ids
+}
+
+it('restores a task whose end the state has lost while its lane was being checked', async () => {
+  const lossy = await openLossy()
+  lossy.remember()
+  await restoredDuringCheck(lossy)
 })
 
 it('restores a task again whose end the state has lost with everything while its lane was being checked', async () => {
-  const { queue, lost, flush, loseAfter, holdRelay } = await openLossy()
-  holdRelay()
-  const ids = await submit(queue)
-  loseAfter(({ method, answer }) => method === 'locate' && (answer as string[]).includes('finished'))
-  await end(queue, await claim(queue), { kind: 'success', result: null })
-  await lost
-  await expectPending(queue, ids)
+  const lossy = await openLossy()
+  const ids = await restoredDuringCheck(lossy)
   // Its place in the lane would be committed by now.
   await sleep(2_000)
-  flush()
-  await expectPending(queue, ids)
+  lossy.flush()
+  await expectPending(lossy.queue, ids)
 })
 
 it('restores a task that the state has lost while its events were being written', async () => {
